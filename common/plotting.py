@@ -1,0 +1,137 @@
+"""One look for all figures: a style sheet, heat maps, curves with a spread, and the figure file.
+
+The helpers take the Axes first and draw into it, as matplotlib's guide advises; whoever calls them owns the layout.
+"""
+
+from __future__ import annotations
+
+import io
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+
+STYLE_SHEET = Path(__file__).with_name("labs.mplstyle")
+# Okabe-Ito, by name; the style sheet cycles through the same ones.
+BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, GREY = (
+    "#0072B2",
+    "#D55E00",
+    "#009E73",
+    "#CC79A7",
+    "#E69F00",
+    "#56B4E9",
+    "#666666",
+)
+# No file carries a version or a date: the same picture gives the same bytes on every day.
+_METADATA = {
+    "png": {"Software": None},
+    "svg": {"Date": None, "Creator": None},
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+}
+
+
+def use_style() -> None:
+    """Make matplotlib draw as labs.mplstyle says."""
+    plt.style.use(STYLE_SHEET)
+
+
+def figure_bytes(fig: Figure, suffix: str, dpi: int) -> bytes:
+    """The figure as a file's content; suffix is "png", "svg" or "pdf"."""
+    buffer = io.BytesIO()
+    fig.savefig(buffer, format=suffix, dpi=dpi, metadata=_METADATA[suffix])
+    return buffer.getvalue()
+
+
+def panels(headline: str, widths: Sequence[float], *, size: tuple[float, float]) -> tuple[Figure, np.ndarray]:
+    """A row of panels under a headline that states the finding, wrapped to the figure's width.
+
+    Args:
+        headline: the finding, with its number.
+        widths: relative widths of the panels.
+        size: width and height in inches.
+    """
+    fig, axes = plt.subplots(1, len(widths), figsize=size, width_ratios=widths, squeeze=False)
+    columns = int(size[0] * 8.6)  # bold 15 pt letters that fit the width
+    fig.suptitle(textwrap.fill(headline, columns), x=0.01, ha="left")
+    return fig, axes[0]
+
+
+def heatmap(
+    ax: Axes,
+    matrix: np.ndarray,
+    *,
+    rows: Sequence[str] | None = None,
+    columns: Sequence[str] | None = None,
+    row_label: str = "query (row)",
+    column_label: str = "key (column)",
+    signed: bool = False,
+    limit: float | None = None,
+    numbers: str | None = None,
+) -> AxesImage:
+    """A matrix as colours: from 0 to `limit` in viridis, or from -limit to limit around white if `signed`.
+
+    Args:
+        ax: where to draw.
+        matrix: (n_rows, n_columns); a NaN stays grey.
+        rows, columns: the names on the axes, e.g. tokens.
+        row_label, column_label: what rows and columns are.
+        signed: for values of both signs.
+        limit: the end of the colour scale; 1 for weights, the largest absolute value if `signed`.
+        numbers: format of the numbers in the cells, e.g. ".2f"; none by default.
+
+    Returns:
+        the image, for a colour bar.
+    """
+    matrix = np.asarray(matrix)
+    if limit is None:
+        limit = float(np.nanmax(np.abs(matrix))) or 1.0 if signed else 1.0
+    norm = Normalize(-limit if signed else 0.0, limit)
+    image = ax.imshow(matrix, cmap="RdBu_r" if signed else "viridis", norm=norm, aspect="auto")
+    ax.set_facecolor("0.85")
+    ax.grid(False)
+    ax.spines[:].set_visible(False)
+    ax.set(xlabel=column_label, ylabel=row_label)
+    if columns is not None:
+        rotation = 40 if max(map(len, columns)) > 3 else 0
+        ax.set_xticks(range(len(columns)), columns, rotation=rotation, ha="right" if rotation else "center")
+    if rows is not None:
+        ax.set_yticks(range(len(rows)), rows)
+    if numbers is not None:
+        for (i, j), value in np.ndenumerate(matrix):
+            red, green, blue, _ = image.cmap(norm(value))
+            dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.55  # luminance of the cell
+            ax.text(j, i, f"{value:{numbers}}", ha="center", va="center", color="white" if dark else "black")
+    return image
+
+
+def curve(
+    ax: Axes,
+    x: Sequence[float],
+    y: Sequence[float],
+    *,
+    label: str,
+    low: Sequence[float] | None = None,
+    high: Sequence[float] | None = None,
+    direct: bool = False,
+    **style,
+) -> None:
+    """A line, with a band from `low` to `high` for the spread; if `direct`, its label stands at its right end."""
+    (line,) = ax.plot(x, y, label=label, **style)
+    if low is not None:
+        ax.fill_between(x, low, high, color=line.get_color(), alpha=0.18, linewidth=0)
+    if direct:
+        ax.annotate(
+            label,
+            (x[-1], y[-1]),
+            xytext=(8, 0),
+            textcoords="offset points",
+            color=line.get_color(),
+            va="center",
+            fontweight="bold",
+        )
