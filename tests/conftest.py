@@ -1,0 +1,95 @@
+"""What the tests share: the labs as modules, and a Lab that writes into a test's own folder."""
+
+import importlib
+import os
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib
+import matplotlib.pyplot as plt
+import pytest
+import torch
+
+from common.lab import open_lab
+
+ROOT = Path(__file__).resolve().parents[1]
+SCRIPTS = sorted((ROOT / "week6").glob("[0-9][0-9]_*.py"))
+matplotlib.use("Agg")
+
+
+@pytest.fixture(autouse=True)
+def clean_state():
+    """Each test starts with the same random state and leaves no figure and no default dtype behind."""
+    torch.manual_seed(0)
+    yield
+    plt.close("all")
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.fixture
+def float64():
+    torch.set_default_dtype(torch.float64)
+
+
+def load(number: int):
+    """A lab's script as a module."""
+    (script,) = (path for path in SCRIPTS if path.name.startswith(f"{number:02d}_"))
+    return importlib.import_module(f"week6.{script.stem}")
+
+
+def make_lab(module, out: Path, *flags: str):
+    """A Lab as a script gets it from its command line."""
+    return open_lab(module.__file__, ["--fast", "--out", str(out), *flags], module.add_arguments)
+
+
+ENCODINGS = ("cp949", "cp1252", "ascii")  # consoles of Korean and Western Windows, and of a bare C locale
+NO_NETWORK = """
+import socket
+def refuse(*_, **__):
+    raise OSError("a lab asked for the network")
+socket.socket.connect = socket.getaddrinfo = refuse
+"""
+
+
+@dataclass
+class FastRun:
+    """A script that ran as a process in --fast mode, the folder it ran in, and the folder it wrote to."""
+
+    process: subprocess.CompletedProcess
+    folder: Path
+    out: Path
+
+
+@pytest.fixture(scope="session")
+def fast_runs(tmp_path_factory) -> dict[tuple[str, str], FastRun]:
+    """Every script in --fast mode on every console, offline, from a path with spaces and Hangul; two at a time.
+
+    On "ascii" it runs as a student would, from the script's own folder; otherwise from elsewhere, into --out.
+    """
+    course = tmp_path_factory.mktemp("home") / "6주차 어텐션 실습"
+    for name in ("common", "week6"):
+        shutil.copytree(ROOT / name, course / name, ignore=shutil.ignore_patterns("outputs", "__pycache__"))
+    offline = tmp_path_factory.mktemp("offline")
+    (offline / "sitecustomize.py").write_text(NO_NETWORK)
+
+    def run(script: Path, encoding: str) -> FastRun:
+        flags = ["--fast"]
+        if encoding == "ascii":
+            folder, out = course / "week6", course / "week6" / "outputs" / "fast"
+        else:
+            folder = tmp_path_factory.mktemp("elsewhere")
+            out = folder / "그림 1"
+            flags += ["--out", str(out)]
+        path = script.name if encoding == "ascii" else str(course / "week6" / script.name)
+        environment = os.environ | {"PYTHONPATH": str(offline), "PYTHONIOENCODING": encoding}
+        command = [sys.executable, path, *flags]
+        return FastRun(subprocess.run(command, capture_output=True, cwd=folder, env=environment), folder, out)
+
+    keys = [(script, encoding) for script in SCRIPTS for encoding in ENCODINGS]
+    with ThreadPoolExecutor(2) as pool:
+        runs = list(pool.map(lambda key: run(*key), keys))
+    return {(script.name[:2], encoding): run for (script, encoding), run in zip(keys, runs, strict=True)}

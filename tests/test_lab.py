@@ -1,0 +1,231 @@
+"""What all labs share: flags, console, seeds, records and figures. A tiny lab of the test's own stands in for them."""
+
+import os
+import subprocess
+import sys
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import torch
+from matplotlib.colors import to_rgb
+
+from common import plotting
+from common.lab import LabError, console_path, open_lab
+from conftest import ROOT
+
+NEEDS_PROC = pytest.mark.skipif(not os.path.isdir("/proc"), reason="needs a folder that nobody may write to")
+TINY = """
+import sys
+sys.path.insert(0, {root!r})
+from common.lab import run
+import matplotlib.pyplot as plt
+
+def main(lab):
+    lab.section("1. A section")
+    lab.record("answer", 42, rtol=0)
+    for i in lab.progress(range(3), "working"):
+        pass
+    {body}
+    fig, ax = plt.subplots()
+    lab.figure(fig, "09_figure")
+
+if __name__ == "__main__":
+    run(main, __file__)
+"""
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    """Runs the tiny lab as a process: tiny("--flag", body="statement") -> the finished process."""
+
+    def run(*flags, body="pass", **options):
+        script = tmp_path / "09_tiny.py"
+        script.write_text(TINY.format(root=str(ROOT), body=body))
+        return subprocess.run([sys.executable, str(script), *flags], capture_output=True, text=True, **options)
+
+    return run
+
+
+@pytest.fixture
+def lab(tmp_path):
+    return open_lab(tmp_path / "09_tiny.py", ["--out", str(tmp_path / "out"), "--format", "png", "--format", "svg"])
+
+
+def test_a_lab_writes_figures_and_results_beside_the_script(tiny, tmp_path):
+    process = tiny()
+    assert process.returncode == 0, process.stderr
+    assert sorted(os.listdir(tmp_path / "outputs")) == ["09_figure.png", "09_results.json"]
+
+
+def test_a_fast_run_has_a_folder_of_its_own(tmp_path):
+    assert open_lab(tmp_path / "09_tiny.py", ["--fast"]).out == tmp_path / "outputs" / "fast"
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["--seed", "x"], "whole number from 0 to 4294967295"),
+        (["--seed", "-1"], "whole number from 0"),
+        (["--seed", "4294967296"], "whole number from 0"),
+        (["--format", "gif"], "png"),
+        (["--dpi", "7"], "from 30 to 1200"),
+        (["--fas"], "--fas"),
+        (["--unknown"], "--unknown"),
+        (["--out", ""], "give a folder"),
+        (["--out", "a_file"], "give a folder"),
+        (["--out", "a_file/below"], "give a folder"),
+        (["--out", "new", "--dpi", "x"], "from 30 to 1200"),
+        (["둘\n셋"], "\\ub458"),
+        pytest.param(
+            ["--out", "/proc/x"], "may write to", marks=pytest.mark.skipif(not os.path.isdir("/proc"), reason="")
+        ),
+    ],
+)
+def test_a_mistake_ends_with_one_ascii_line_and_status_2(tmp_path, monkeypatch, capsys, flags, says):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a_file").touch()
+    with pytest.raises(SystemExit) as stop:
+        open_lab("09_tiny.py", flags)
+    out, error = capsys.readouterr()
+    assert stop.value.code == 2 and out == "" and error.isascii()
+    assert error.count("\n") == 1 and says in error
+    assert os.listdir(tmp_path) == ["a_file"]
+
+
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="these always have a display")
+def test_show_without_a_display_is_a_mistake(tiny):
+    without = {k: v for k, v in os.environ.items() if k not in ("DISPLAY", "WAYLAND_DISPLAY", "MPLBACKEND")}
+    process = tiny("--show", env=without)
+    assert process.returncode == 2 and "display" in process.stderr and process.stderr.count("\n") == 1
+
+
+@pytest.mark.skipif(os.name == "nt", reason="SIGINT is a POSIX signal")
+def test_ctrl_c_ends_with_one_line_and_status_130(tiny):
+    process = tiny(body="import os, signal; os.kill(os.getpid(), signal.SIGINT)")
+    assert process.returncode == 130
+    assert process.stderr.strip() == "Interrupted." and "1. A section" in process.stdout
+
+
+@pytest.mark.skipif(os.name == "nt", reason="SIGINT is a POSIX signal")
+def test_ctrl_c_while_torch_loads_ends_the_same_way(tmp_path):
+    code = "import os, signal; import common.lab; os.kill(os.getpid(), signal.SIGINT)"
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert process.returncode == 130 and process.stderr.strip() == "Interrupted."
+
+
+def test_a_defect_keeps_its_traceback(tiny):
+    process = tiny(body="1 / 0")
+    assert process.returncode == 1 and "ZeroDivisionError" in process.stderr
+
+
+def test_a_full_disk_is_one_line(tiny):
+    process = tiny(body="import os; os.replace = lambda *_: (_ for _ in ()).throw(OSError(28, 'No space left'))")
+    assert process.returncode == 1
+    assert process.stderr.count("\n") == 1 and "No space left" in process.stderr
+
+
+def test_a_closed_pipe_is_no_error(tiny):
+    process = tiny(body="import os; os.close(1); os.open(os.devnull, os.O_RDONLY); raise BrokenPipeError")
+    assert process.returncode == 1 and process.stderr == ""
+
+
+def test_seeds_depend_on_section_and_flag(tmp_path):
+    def draw(seed, section):
+        lab = open_lab(tmp_path / "09_tiny.py", ["--out", str(tmp_path), "--seed", seed])
+        return torch.rand(3, generator=lab.generator(section)).tolist()
+
+    assert draw("0", "a") == draw("0", "a")
+    assert draw("0", "a") != draw("0", "b")
+    assert draw("0", "a") != draw("1", "a")
+
+
+def test_labs_run_on_one_thread(lab):
+    torch.set_num_threads(2)
+    open_lab("09_tiny.py", ["--out", str(lab.out)])
+    assert torch.get_num_threads() == 1
+
+
+def test_table_aligns(lab, capsys):
+    lab.table(["word", "n"], [["a", 1.0], ["long", 12.345]], digits=1)
+    assert capsys.readouterr().out == "  word     n\n  a      1.0\n  long  12.3\n\n"
+
+
+def test_progress_yields_everything_and_is_silent_when_quick(lab, capsys):
+    assert list(lab.progress(range(5), "working")) == [0, 1, 2, 3, 4]
+    assert capsys.readouterr().out == ""
+
+
+def test_progress_in_a_log_is_a_line_every_ten_seconds(lab, capsys, monkeypatch):
+    clock = iter(range(0, 1000, 4))
+    monkeypatch.setattr("common.lab.time.perf_counter", lambda: float(next(clock)))
+    list(lab.progress(range(10), "working"))
+    assert capsys.readouterr().out.splitlines()[0] == "  working: 30 % after 12 s"
+
+
+def test_progress_on_a_terminal_stays_on_one_line(lab, capsys, monkeypatch):
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    clock = iter(range(1000))
+    monkeypatch.setattr("common.lab.time.perf_counter", lambda: float(next(clock)))
+    list(lab.progress(range(4), "working"))
+    out = capsys.readouterr().out
+    assert "\n" not in out and "50 %" in out and out.endswith("\r")
+
+
+def test_console_path_is_ascii(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert console_path(tmp_path / "a" / "b") == os.path.join("a", "b")
+    assert console_path(ROOT) == (str(ROOT) if str(ROOT).isascii() else ROOT.as_uri())
+    assert console_path(tmp_path / "한글").startswith("file://")
+
+
+# --- figures --------------------------------------------------------------------------------------------------------
+
+
+def test_figures_carry_no_date_and_come_out_byte_for_byte_the_same(lab):
+    contents = []
+    for _ in range(2):
+        fig, ax = plt.subplots()
+        ax.plot([1, 2], [3, 4])
+        lab.figure(fig, "09_a")
+        contents.append([(lab.out / f"09_a.{suffix}").read_bytes() for suffix in ("png", "svg")])
+        assert not plt.fignum_exists(fig.number)
+    assert contents[0] == contents[1]
+    png, svg = contents[0]
+    assert b"Software" not in png and b"Matplotlib" not in svg and b"<dc:date>" not in svg
+    fig, _ = plt.subplots()
+    assert b"CreationDate" not in plotting.figure_bytes(fig, "pdf", 100)
+
+
+def test_a_figure_that_cannot_be_written_names_itself(lab, monkeypatch):
+    monkeypatch.setattr("common.lab.write_whole", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left")))
+    with pytest.raises(LabError, match=r"09_a.png.*No space left"):
+        lab.figure(plt.figure(), "09_a")
+
+
+def test_heatmap_of_weights_runs_from_zero_to_one_and_of_signed_values_is_symmetric():
+    _, ax = plt.subplots()
+    assert plotting.heatmap(ax, np.full((2, 3), 0.5)).get_clim() == (0, 1)
+    image = plotting.heatmap(ax, np.array([[-1.0, 3.0]]), signed=True)
+    assert image.get_clim() == (-3, 3)
+    assert ax.get_xlabel() == "key (column)" and ax.get_ylabel() == "query (row)"
+
+
+def test_heatmap_puts_row_i_and_column_j_where_they_belong():
+    _, ax = plt.subplots()
+    plotting.heatmap(ax, np.array([[0.1, 0.2, 0.3], [0.4, 0.5, 0.6]]), rows="ab", columns="xyz", numbers=".1f")
+    assert {(t.get_text(), t.get_position()) for t in ax.texts} >= {("0.3", (2, 0)), ("0.4", (0, 1))}
+    assert [t.get_text() for t in ax.get_xticklabels()] == list("xyz")
+    assert [t.get_text() for t in ax.get_yticklabels()] == list("ab")
+
+
+def test_curve_draws_its_band_and_its_label_in_one_colour():
+    _, ax = plt.subplots()
+    plotting.curve(ax, [1, 2], [3, 4], label="name", low=[2, 3], high=[4, 5], direct=True, color="#0072B2")
+    assert to_rgb(ax.lines[0].get_color()) == tuple(ax.collections[0].get_facecolor()[0][:3])
+    assert ax.texts[0].get_text() == "name" and ax.texts[0].get_color() == "#0072B2"
+
+
+def test_panels_wrap_their_headline():
+    fig, axes = plotting.panels("word " * 60, (2, 1), size=(8, 3))
+    assert len(axes) == 2 and fig.get_suptitle().count("\n") >= 2
