@@ -1,0 +1,77 @@
+"""How fast the labs are on this machine: `python tests/benchmark.py`. Prints; asserts nothing, because clocks differ.
+
+Seconds and peak memory of each lab and of the suite, and one block's forward and backward pass beside
+nn.TransformerEncoderLayer in the same run. Compare ratios; absolute times belong to the machine and the moment.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+import torch  # noqa: E402
+from torch import nn  # noqa: E402
+
+from common.transformer import TransformerBlock  # noqa: E402
+
+
+def run_process(*command: str) -> tuple[float, float]:
+    """Seconds and peak memory (MB; NaN where the system does not tell) of a process that must succeed."""
+    start = time.perf_counter()
+    process = subprocess.Popen([sys.executable, *command], cwd=ROOT, stdout=subprocess.DEVNULL)
+    if not hasattr(os, "wait4"):
+        status, peak = process.wait(), float("nan")
+    else:
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = status
+        peak = usage.ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)  # bytes there, kB elsewhere
+    if status:
+        sys.exit(f"{' '.join(command)} failed")
+    return time.perf_counter() - start, peak
+
+
+def forward_and_backward(layer: nn.Module, x: torch.Tensor, passes: int = 50) -> float:
+    """Milliseconds of one pass."""
+    start = time.perf_counter()
+    for _ in range(passes):
+        output = layer(x)
+        (output[0] if isinstance(output, tuple) else output).sum().backward()
+    return (time.perf_counter() - start) / passes * 1e3
+
+
+def compare_blocks(rounds: int = 9) -> tuple[float, float]:
+    """Median milliseconds of our block and of torch's at (64, 20, 32), four heads, taken in turns."""
+    x = torch.randn(64, 20, 32, requires_grad=True)
+    ours = TransformerBlock(32, 4)
+    theirs = nn.TransformerEncoderLayer(32, 4, 128, dropout=0.0, activation="gelu", batch_first=True)
+    times = [(forward_and_backward(ours, x), forward_and_backward(theirs, x)) for _ in range(rounds + 1)]
+    return median(a for a, _ in times[1:]), median(b for _, b in times[1:])  # the first round warms up
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    ours, theirs = compare_blocks()
+    print("One block, forward and backward, (64, 20, 32), four heads, median of 9 rounds in turns:")
+    print(f"  ours {ours:.2f} ms, nn.TransformerEncoderLayer {theirs:.2f} ms, ratio {ours / theirs:.2f}")
+
+    with tempfile.TemporaryDirectory() as folder:
+        print(f"\n{'':<28} {'seconds':>8} {'peak MB':>8} {'--fast s':>9}")
+        for script in sorted((ROOT / "week6").glob("[0-9][0-9]_*.py")):
+            seconds, peak = run_process(str(script), "--out", folder)
+            fast, _ = run_process(str(script), "--out", folder, "--fast")
+            print(f"{script.name:<28} {seconds:>8.1f} {peak:>8.0f} {fast:>9.1f}", flush=True)
+        seconds, _ = run_process("-m", "week6", "--out", folder)
+        fast, _ = run_process("-m", "week6", "--out", folder, "--fast")
+        print(f"{'python -m week6':<28} {seconds:>8.1f} {'':>8} {fast:>9.1f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,135 @@
+"""Lab 1: its measurements, as orderings and bounds with room to spare, and its figures."""
+
+import json
+import math
+
+import pytest
+import torch
+
+from conftest import load, make_lab
+
+lab1 = load(1)
+
+
+def test_look_up_is_attention_with_four_different_sizes():
+    steps = lab1.look_up()
+    assert steps["scores"].shape == (3, 5) and steps["output"].shape == (3, 2)
+    torch.testing.assert_close(steps["output"], steps["torch"])
+    torch.testing.assert_close(steps["weights"].sum(-1), torch.ones(3))
+    torch.testing.assert_close(steps["scaled"] * 2, steps["scores"])  # sqrt(d_k) = 2
+    assert steps["weights"].argmax(-1)[0] == list(lab1.BOOKS).index("Machine Learning")
+
+
+@pytest.fixture(scope="module", params=[0, 1])
+def scaling(request):
+    return lab1.measure_scaling(torch.Generator().manual_seed(request.param), 300)
+
+
+def test_the_variance_grows_like_d_k_unless_divided(scaling):
+    assert lab1.variance_slope(scaling["unscaled"]["variance"]) == pytest.approx(1, abs=0.05)
+    assert lab1.variance_slope(scaling["scaled"]["variance"]) == pytest.approx(0, abs=0.05)
+
+
+def test_the_unscaled_softmax_saturates_and_loses_its_gradient(scaling):
+    at, one = scaling["unscaled"], scaling["scaled"]
+    assert at["entropy"][lab1.AT_512] < 0.4 < 2 < one["entropy"][lab1.AT_512] < math.log(lab1.N_KEYS)
+    assert at["largest"][lab1.AT_512] > 0.8 > 0.4 > one["largest"][lab1.AT_512]
+    assert at["gradient_norm"][lab1.AT_512] < 0.02 * one["gradient_norm"][lab1.AT_512]
+    assert at["gradient_norm"][0] == one["gradient_norm"][0]  # d_k = 1: the same thing
+    assert at["gradient_norm_mean"][lab1.AT_512] > 10 * at["gradient_norm"][lab1.AT_512]
+
+
+def test_softmax_statistics_by_hand():
+    scores, v = torch.tensor([[[math.log(3.0), 0.0]]]), torch.tensor([[[1.0], [5.0]]])
+    found = lab1.softmax_statistics(scores, v)  # weights 3/4 and 1/4, output 2, d output / d score_i = w_i (v_i - 2)
+    assert found["largest"] == pytest.approx(0.75)
+    assert found["entropy"] == pytest.approx(-0.75 * math.log(0.75) - 0.25 * math.log(0.25))
+    assert found["gradient_norm"] == pytest.approx(math.hypot(0.75 * -1, 0.25 * 3))
+
+
+def test_three_keys_collapse_when_unscaled():
+    examples = [lab1.three_keys(torch.Generator().manual_seed(seed)) for seed in range(20)]
+    assert all(example["unscaled"].max() > example["scaled"].max() for example in examples)
+    assert sum(example["unscaled"].max().item() > 0.95 for example in examples) > 14  # the rest: two keys nearly tied
+
+
+def test_a_verb_finds_its_subject():
+    words = lab1.sentence(lab1.SENTENCE)
+    weights = lab1.attend(lab1.embed(words))[1]
+    verb = lab1.finite_verb(words)
+    assert words[verb] == "is" and words[weights[verb].argmax()] == "cat" and weights[verb].max() > 0.8
+
+
+@pytest.mark.parametrize(
+    ("text", "verb", "subject"),
+    [("the dogs which she saw are happy", "are", "dogs"), ("The mouse, that we chased, sleeps.", "sleeps", "mouse")],
+)
+def test_agreement_decides_between_two_candidates(text, verb, subject):
+    words = lab1.sentence(text)
+    weights = lab1.attend(lab1.embed(words))[1]
+    assert words[lab1.finite_verb(words)] == verb and words[weights[words.index(verb)].argmax()] == subject
+
+
+def test_words_with_equal_features_get_equal_weights_wherever_they_stand():
+    weights = lab1.attend(lab1.embed(lab1.sentence("the cat which we found yesterday is a mouse")))[1]
+    torch.testing.assert_close(weights[:, 1], weights[:, 8])
+
+
+def test_right_masks_leak_nothing_and_the_inverted_one_shows_the_future():
+    found = lab1.measure_masks(lab1.sentence(lab1.SENTENCE))
+    assert found["causal"]["leak"] == 0 and found["padding"]["leak"] == 0
+    assert found["none"]["leak"] > 0.5 and found["inverted"]["leak"] > 0.5
+    assert found["causal"]["torch_difference"] < 1e-6
+    assert (found["inverted"]["weights"][:-1].tril() == 0).all() and found["inverted"]["weights"][-1].isnan().all()
+    assert (found["padding"]["weights"][:, -3:] == 0).all()
+
+
+def test_leak_sees_a_mask_that_is_wrong_in_one_place():
+    x = lab1.embed(lab1.sentence(lab1.SENTENCE))[None]
+    n = x.shape[1]
+    causal = torch.ones(n, n, dtype=torch.bool).tril()
+    shifted = causal.clone()
+    shifted[2, 3] = True
+    assert lab1.leak(lambda x: lab1.attend(x, shifted), x, causal) > 0
+
+
+def test_required_records_and_the_printed_finding(fast_runs):
+    run = fast_runs["01", "ascii"]
+    results = json.loads((run.out / "01_results.json").read_text())["results"]
+    assert set(results) >= {
+        "scaling.variance_slope.unscaled",
+        "scaling.variance_slope.scaled",
+        "scaling.gradient_norm.unscaled.d512",
+        "scaling.gradient_norm.scaled.d512",
+        "scaling.entropy.unscaled.d512",
+        "scaling.entropy.scaled.d512",
+    }
+    printed = " ".join(run.process.stdout.decode("ascii").split())
+    assert f'"is" takes {results["sentence.verb_to_subject"]["value"]:.2f} from "cat"' in printed
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("the cat is a unicorn", "unknown word 'unicorn'; known words: a, are, cat"),
+        ("", "0 words"),
+        ("   ", "0 words"),
+        ("cat", "1 words"),
+        ("the " * 21, "21 words"),
+        ("고양이", "\\uace0"),
+    ],
+)
+def test_a_bad_sentence_is_one_line_and_nothing_is_written(text, says, tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        make_lab(lab1, tmp_path / "out", "--sentence", text)
+    error = capsys.readouterr().err
+    assert stop.value.code == 2 and error.count("\n") == 1 and says in error and error.isascii()
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("text", ["The cats, yesterday.", "is is", " ".join(["these mice"] * 10), "very quite"])
+def test_any_sentence_over_the_lexicon_works(text, tmp_path):
+    lab = make_lab(lab1, tmp_path, "--sentence", text)
+    lab1.show_sentence(lab, lab.options.sentence)
+    lab1.show_masks(lab, lab.options.sentence)
+    assert len(list(tmp_path.glob("01_*.png"))) == 2

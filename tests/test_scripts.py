@@ -1,0 +1,108 @@
+"""The scripts as their users run them: as processes, from other folders, on other consoles, without a network."""
+
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import matplotlib.image
+import numpy as np
+import pytest
+
+from conftest import ENCODINGS, ROOT, SCRIPTS
+
+FIGURES = {
+    "01": ["attention_weights", "longer_sequence", "masks", "scaling_effect"],
+}
+TIMED = ()  # labs whose figures show wall-clock times, and so differ from run to run
+
+LABS = pytest.mark.parametrize("lab", [path.name[:2] for path in SCRIPTS])
+
+
+def script_of(lab):
+    (script,) = (path for path in SCRIPTS if path.name.startswith(lab))
+    return script
+
+
+def figures_of(lab):
+    return [f"{lab}_{name}.png" for name in FIGURES[lab]]
+
+
+def results_in(folder, lab):
+    return json.loads((folder / f"{lab}_results.json").read_text(encoding="ascii"))
+
+
+@LABS
+def test_importing_a_script_runs_nothing(lab):
+    code = (
+        f"import importlib, matplotlib.pyplot as plt; importlib.import_module('week6.{script_of(lab).stem}'); "
+        "assert not plt.get_fignums()"
+    )
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, cwd=ROOT)
+    assert process.returncode == 0 and process.stdout == b"" and process.stderr == b""
+
+
+@LABS
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_a_script_runs_anywhere(lab, encoding, fast_runs):
+    run = fast_runs[lab, encoding]
+    assert run.process.returncode == 0, run.process.stderr.decode(errors="replace")
+    assert run.process.stdout.isascii() and run.process.stderr == b""
+    written = sorted(name for name in os.listdir(run.out) if name.startswith(lab))
+    assert written == sorted([*figures_of(lab), f"{lab}_results.json"])
+    if encoding != "ascii":
+        assert os.listdir(run.folder) == [run.out.name]  # nothing outside --out
+
+
+@LABS
+def test_figures_are_readable_pictures(lab, fast_runs):
+    for name in figures_of(lab):
+        pixels = matplotlib.image.imread(fast_runs[lab, "ascii"].out / name)
+        assert pixels.shape[0] > 400 and pixels.shape[1] > 800
+        assert len(np.unique(pixels[..., 0])) > 50 and (pixels[..., 0] < 0.5).mean() > 0.005  # neither blank nor flat
+
+
+@LABS
+def test_two_runs_give_the_same_bytes(lab, fast_runs):
+    one, two = (fast_runs[lab, encoding].out for encoding in ("cp949", "cp1252"))
+    assert results_in(one, lab)["results"] == results_in(two, lab)["results"]
+    if lab not in TIMED:
+        for name in os.listdir(one):
+            assert (one / name).read_bytes() == (two / name).read_bytes(), name
+
+
+@LABS
+def test_results_say_what_run_they_are_from(lab, fast_runs):
+    results = results_in(fast_runs[lab, "ascii"].out, lab)
+    assert (results["lab"], results["seed"], results["fast"]) == (int(lab), 0, True)
+    assert all({"value", "rtol"} <= set(entry) <= {"value", "rtol", "atol"} for entry in results["results"].values())
+
+
+@LABS
+def test_committed_outputs_are_complete_and_from_a_full_run(lab, fast_runs):
+    outputs = ROOT / "week6" / "outputs"
+    assert {*figures_of(lab), f"{lab}_results.json"} <= set(os.listdir(outputs))
+    committed = results_in(outputs, lab)
+    assert (committed["seed"], committed["fast"]) == (0, False)
+    assert list(committed["results"]) == list(results_in(fast_runs[lab, "ascii"].out, lab)["results"])
+
+
+@LABS
+def test_the_docstring_names_the_lab_and_its_figures(lab):
+    text = importlib.import_module(f"week6.{script_of(lab).stem}").__doc__
+    assert text.startswith(f"Lab {int(lab)} - ")
+    assert all(name.removesuffix(".png") in text for name in figures_of(lab))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="SIGINT is a POSIX signal")
+@pytest.mark.parametrize("delay", [1.0, 3.0])  # while torch loads, and at work
+def test_ctrl_c_ends_a_script_with_one_line(delay, tmp_path):
+    command = [sys.executable, "-u", str(SCRIPTS[0]), "--out", str(tmp_path / "out"), "--dpi", "1200"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    time.sleep(delay)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate()
+    assert process.returncode == 130 and stderr.strip() == "Interrupted."
