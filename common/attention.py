@@ -29,14 +29,15 @@ def attention_weights(
     _check_queries_and_keys(q, k)
     scale = 1.0 / math.sqrt(q.shape[-1]) if scale is None else scale
     scores = q @ k.transpose(-2, -1) * scale  # (..., Tq, Tk)
+    if mask is not None:
+        _check_broadcast("mask", mask, scores.shape, torch.bool)
     if bias is not None:
-        _check_broadcast("bias", bias, scores.shape, wants_bool=False)
+        _check_broadcast("bias", bias, scores.shape, scores.dtype)
         scores = scores + bias
         if torch.isneginf(bias).any():  # a bias of -inf blocks a key, so it is a mask and gets a mask's guarantees
             mask = ~torch.isneginf(bias) if mask is None else mask & ~torch.isneginf(bias)
     if mask is None:
         return scores.softmax(dim=-1)
-    _check_broadcast("mask", mask, scores.shape, wants_bool=True)
     # The lowest finite number rather than -inf: a row that is blocked everywhere would be exp(-inf) / 0 = NaN. With
     # it such a row is uniform for a moment, until the second masked_fill makes it 0, in value and in gradient.
     scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
@@ -86,6 +87,7 @@ def causal_mask(n: int) -> Tensor:
 
     Raises:
         ValueError: n below 1.
+        TypeError: n is not a whole number.
     """
     check_size("n", n)
     return torch.ones(n, n, dtype=torch.bool).tril()
@@ -97,16 +99,16 @@ def padding_mask(lengths: Sequence[int] | Tensor, n: int) -> Tensor:
     The middle axis stands for the queries, all of which see the same keys.
 
     Raises:
-        ValueError: lengths that are not one flat list, or a length outside 0..n.
-        TypeError: lengths that are not whole numbers.
+        ValueError: lengths that are not one flat list with an entry, a length outside 0..n, or n below 1.
+        TypeError: lengths or n that are not whole numbers.
     """
     check_size("n", n)
     lengths = torch.as_tensor(lengths)
+    if lengths.dim() != 1 or not len(lengths):
+        raise ValueError(f"lengths need to be one flat list, got the shape {tuple(lengths.shape)}")
     if lengths.is_floating_point() or lengths.is_complex() or lengths.dtype == torch.bool:
         raise TypeError(f"lengths need to be whole numbers, got {lengths.dtype}")
-    if lengths.dim() != 1:
-        raise ValueError(f"lengths need to be one flat list, got the shape {tuple(lengths.shape)}")
-    if lengths.numel() and (lengths.min() < 0 or lengths.max() > n):
+    if lengths.min() < 0 or lengths.max() > n:
         raise ValueError(f"lengths need to lie in 0..{n}, got {lengths.tolist()}")
     positions = torch.arange(n, device=lengths.device)
     return (positions < lengths[:, None])[:, None, :]  # (B, 1, n)
@@ -126,6 +128,7 @@ class MultiHeadAttention(nn.Module):
 
     Raises:
         ValueError: n_heads does not divide d_model, or a size below 1.
+        TypeError: a size that is not a whole number.
 
     Source: Vaswani et al. 2017, section 3.2.2.
     """
@@ -172,11 +175,13 @@ class MultiHeadAttention(nn.Module):
         for name, x in (("query", query), ("key", key), ("value", value)):
             if x.dim() != 3 or x.shape[-1] != self.d_model:
                 raise ValueError(f"{name} must be (B, T, {self.d_model}), got {tuple(x.shape)}")
+            if x.dtype != self.w_q.weight.dtype:
+                raise TypeError(f"{name} must be {self.w_q.weight.dtype}, as the layers are, got {x.dtype}")
         if not query.shape[0] == key.shape[0] == value.shape[0] or key.shape[1] != value.shape[1]:
             sizes = ", ".join(str(tuple(x.shape)) for x in (query, key, value))
             raise ValueError(f"query, key and value need one B, and key and value one Tk, got {sizes}")
         if mask is not None:
-            _check_broadcast("mask", mask, (query.shape[0], query.shape[1], key.shape[1]), wants_bool=True)
+            _check_broadcast("mask", mask, (query.shape[0], query.shape[1], key.shape[1]), torch.bool)
             mask = mask.unsqueeze(-3) if mask.dim() == 3 else mask  # one axis more, for the heads
 
         q = self._split_heads(self.w_q(query))  # (B, H, Tq, d_head)
@@ -204,10 +209,8 @@ def check_size(name: str, value: int) -> None:
 
 
 def _check_queries_and_keys(q: Tensor, k: Tensor) -> None:
-    if q.dim() < 2 or k.dim() < 2 or q.shape[-1] != k.shape[-1]:
-        raise ValueError(
-            f"q and k need to be (..., T, d_k) with the same d_k, got {tuple(q.shape)} and {tuple(k.shape)}"
-        )
+    if q.dim() < 2 or k.dim() < 2 or q.shape[-1] != k.shape[-1] or q.shape[-1] == 0:
+        raise ValueError(f"q and k need to be (..., T, d_k) with the same d_k, got {tuple(q.shape)} and {tuple(k.shape)}")
     if not q.is_floating_point() or q.dtype != k.dtype:
         raise TypeError(f"q and k need the same floating-point dtype, got {q.dtype} and {k.dtype}")
     _check_leading("q and k", q, k)
@@ -220,11 +223,10 @@ def _check_leading(names: str, a: Tensor, b: Tensor) -> None:
         raise ValueError(f"the leading sizes of {names} do not fit together: {tuple(a.shape)} and {tuple(b.shape)}")
 
 
-def _check_broadcast(name: str, x: Tensor, shape: Sequence[int], *, wants_bool: bool) -> None:
-    if wants_bool and x.dtype != torch.bool:
-        raise TypeError(f"{name} must be bool (True = may attend), got {x.dtype}")
-    if not wants_bool and not x.is_floating_point():
-        raise TypeError(f"{name} must be floating point, got {x.dtype}")
+def _check_broadcast(name: str, x: Tensor, shape: Sequence[int], dtype: torch.dtype) -> None:
+    if x.dtype != dtype:
+        meaning = " (True = may attend)" if dtype == torch.bool else ", as q and k are"
+        raise TypeError(f"{name} must be {dtype}{meaning}, got {x.dtype}")
     pairs = zip(reversed(x.shape), reversed(shape), strict=False)
     if x.dim() > len(shape) or not all(n in (1, m) for n, m in pairs):
         raise ValueError(f"{name} of shape {tuple(x.shape)} does not broadcast to {tuple(shape)}")

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 Item = TypeVar("Item")
 FORMATS = ("png", "svg", "pdf")
 MAX_SEED = 2**32 - 1
+COMMON_FLAGS = ("out", "fast", "seed", "format", "dpi", "show")
 WIDTH = 96  # columns of the console output
 
 
@@ -67,7 +68,7 @@ class Lab:
         use_style()
         self.number = int(script.name[:2])
         self.options, self.out, self.fast = options, options.out, options.fast
-        own = {k: v for k, v in vars(options).items() if k not in ("out", "fast", "seed", "format", "dpi", "show")}
+        own = {k: v for k, v in vars(options).items() if k not in COMMON_FLAGS}
         self._results = Results(lab=self.number, seed=options.seed, fast=self.fast, options=own)
         self._figures: list[str] = []
 
@@ -121,9 +122,7 @@ class Lab:
         """Keep a finding in `NN_results.json` and return it as kept; see `Results.record`."""
         return self._results.record(key, value, rtol=rtol, atol=atol)
 
-    def record_all(
-        self, prefix: str, values: Mapping[str, float], *, rtol: float, atol: float = 0.0
-    ) -> dict[str, float]:
+    def record_all(self, prefix: str, values: Mapping[str, float], *, rtol: float, atol: float = 0.0) -> dict[str, float]:
         """`record` each value under "prefix.name"; returns them by name."""
         return {n: self.record(f"{prefix}.{n}", v, rtol=rtol, atol=atol) for n, v in values.items()}
 
@@ -215,9 +214,9 @@ def add_common_arguments(parser: Parser) -> None:
 def output_folder(parser: Parser, out: str | None, default: Path) -> Path:
     """The folder, made and tried; a one-line error and status 2 if it cannot be written."""
     folder = default if out is None else Path(out)
-    if out == "" or (folder.exists() and not folder.is_dir()):
-        parser.error(f"argument --out: {out!r} is not a folder; give a folder, which is made if it is missing")
     try:
+        if out == "" or (folder.exists() and not folder.is_dir()):
+            parser.error(f"argument --out: {out!r} is not a folder; give a folder, which is made if it is missing")
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass

@@ -28,6 +28,12 @@ BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, GREY = (
     "#56B4E9",
     "#666666",
 )
+# The same model has the same colour, marker and line in every figure of the suite.
+MODEL_STYLES = {
+    "Transformer": {"color": BLUE, "marker": "o", "ls": "-"},
+    "RNN": {"color": VERMILLION, "marker": "s", "ls": "--"},
+    "LSTM": {"color": ORANGE, "marker": "^", "ls": "-."},
+}
 # No file carries a version or a date: the same picture gives the same bytes on every day.
 _METADATA = {
     "png": {"Software": None},
@@ -48,18 +54,22 @@ def figure_bytes(fig: Figure, suffix: str, dpi: int) -> bytes:
     return buffer.getvalue()
 
 
-def panels(headline: str, widths: Sequence[float], *, size: tuple[float, float]) -> tuple[Figure, np.ndarray]:
-    """A row of panels under a headline that states the finding, wrapped to the figure's width.
+def panels(headline: str, widths: Sequence[float], *, size: tuple[float, float], rows: int = 1) -> tuple:
+    """Panels in one or more rows under a headline that states the finding, wrapped to the figure's width.
 
     Args:
         headline: the finding, with its number.
-        widths: relative widths of the panels.
+        widths: relative widths of the panels in a row.
         size: width and height in inches.
+        rows: number of rows.
+
+    Returns:
+        the Figure and an array of its Axes, row by row.
     """
-    fig, axes = plt.subplots(1, len(widths), figsize=size, width_ratios=widths, squeeze=False)
+    fig, axes = plt.subplots(rows, len(widths), figsize=size, width_ratios=widths, squeeze=False)
     columns = int(size[0] * 8.6)  # bold 15 pt letters that fit the width
     fig.suptitle(textwrap.fill(headline, columns), x=0.01, ha="left")
-    return fig, axes[0]
+    return fig, axes.ravel()
 
 
 def heatmap(
@@ -98,16 +108,21 @@ def heatmap(
     ax.spines[:].set_visible(False)
     ax.set(xlabel=column_label, ylabel=row_label)
     if columns is not None:
-        rotation = 40 if max(map(len, columns)) > 3 else 0
+        rotation = 40 if max(map(len, columns), default=0) > 3 else 0
         ax.set_xticks(range(len(columns)), columns, rotation=rotation, ha="right" if rotation else "center")
     if rows is not None:
         ax.set_yticks(range(len(rows)), rows)
     if numbers is not None:
         for (i, j), value in np.ndenumerate(matrix):
-            red, green, blue, _ = image.cmap(norm(value))
-            dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.55  # luminance of the cell
+            dark = _luminance(image.cmap(norm(value))) < 0.18  # where white and black have the same contrast
             ax.text(j, i, f"{value:{numbers}}", ha="center", va="center", color="white" if dark else "black")
     return image
+
+
+def _luminance(rgba: tuple[float, float, float, float]) -> float:
+    """Relative luminance of an sRGB colour, from 0 (black) to 1 (white), as in WCAG 2."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in rgba[:3]]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
 def curve(
@@ -135,3 +150,11 @@ def curve(
             va="center",
             fontweight="bold",
         )
+
+
+def weight_bars(ax: Axes, words: Sequence[str], weights: Sequence[float], *, mark: Sequence[int]) -> None:
+    """What one query looks at: a bar for each key, those numbered in `mark` blue."""
+    bars = ax.barh(range(len(words)), list(weights), color=[BLUE if i in mark else GREY for i in range(len(words))])
+    ax.bar_label(bars, fmt="%.2f", padding=3, fontsize=10)
+    ax.set(xlim=(0, 1.12), ylim=(len(words) - 0.5, -0.5), xlabel="weight")  # aligned with a heat map beside it
+    ax.set_yticks(range(len(words)), words)

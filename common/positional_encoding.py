@@ -2,7 +2,8 @@
 
 Added to the embeddings: `sinusoidal_encoding`, `LearnedEncoding`, `linear_encoding`.
 Added to the scores: `RelativeBias`, `alibi_bias`. Applied to queries and keys: `rotary`.
-Tables come in torch's default dtype; they are computed in float64, so that large positions lose no digits.
+Tables come in torch's default dtype; angles are computed in float64, so that large positions lose no digits.
+All sizes are whole numbers of at least 1: TypeError and ValueError otherwise, besides the errors that are named.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ def sinusoidal_encoding(n_positions: int, d_model: int, *, base: float = 10_000.
         (n_positions, d_model)
 
     Raises:
-        ValueError: an odd d_model, a size below 1 or a base that is not positive.
+        ValueError: an odd d_model or a base that is not positive.
 
     Source: Vaswani et al. 2017, section 3.5.
     """
@@ -61,7 +62,7 @@ def shift_matrix(offset: int, d_model: int, *, base: float = 10_000.0) -> Tensor
         (d_model, d_model)
 
     Raises:
-        ValueError: an odd d_model, a size below 1 or a base that is not positive.
+        ValueError: an odd d_model or a base that is not positive.
 
     Source: Vaswani et al. 2017, section 3.5 ("can be represented as a linear function of PE_pos").
     """
@@ -103,7 +104,7 @@ class LearnedEncoding(nn.Module):
         """The first n_positions rows, (n_positions, d_model).
 
         Raises:
-            ValueError: n_positions below 1 or beyond max_length.
+            ValueError: n_positions beyond max_length.
         """
         check_size("n_positions", n_positions)
         if n_positions > len(self.table):
@@ -114,7 +115,7 @@ class LearnedEncoding(nn.Module):
 class RelativeBias(nn.Module):
     """One trained number for each head and each distance key - query, clipped to -max_distance..max_distance.
 
-    The bias joins the scores, so it depends on distance alone and reaches any length; beyond max_distance all
+    The bias joins the scores; it depends on the signed distance alone and reaches any length; beyond max_distance all
     distances of one sign look alike.
 
     Source: Shaw et al. 2018 (clipped distances), Raffel et al. 2020 (T5: a scalar for each head, added to the scores).
@@ -128,11 +129,7 @@ class RelativeBias(nn.Module):
         self.table = nn.Parameter(torch.zeros(n_heads, 2 * max_distance + 1))
 
     def forward(self, Tq: int, Tk: int) -> Tensor:  # noqa: N803 (shape letters of the suite)
-        """(H, Tq, Tk): entry [h, i, j] is head h's bias for the distance j - i.
-
-        Raises:
-            ValueError: a length below 1.
-        """
+        """(H, Tq, Tk): entry [h, i, j] is head h's bias for the distance j - i."""
         check_size("Tq", Tq)
         check_size("Tk", Tk)
         distance = torch.arange(Tk) - torch.arange(Tq)[:, None]  # (Tq, Tk)
@@ -148,9 +145,6 @@ def alibi_bias(n_heads: int, n: int) -> Tensor:
 
     Returns:
         (H, n, n)
-
-    Raises:
-        ValueError: a size below 1.
 
     Source: Press et al. 2022, "Train Short, Test Long", section 3 and the authors' code.
     """
@@ -175,7 +169,7 @@ def rotary(x: Tensor, *, base: float = 10_000.0) -> Tensor:
     position t, pair i turns by t * base^(-2i/d):
         y[2i]   = x[2i] cos - x[2i+1] sin
         y[2i+1] = x[2i] sin + x[2i+1] cos
-    Applied to q and k, it makes their product depend on the distance of the positions alone.
+    Applied to q and k, it makes their product depend on the signed distance of the positions alone.
 
     Args:
         x: (..., T, d) with even d; the second to last axis counts the positions.

@@ -61,6 +61,8 @@ class Results:
 
 def moved(committed: dict, rerun: dict) -> list[str]:
     """One line for each finding of `committed` that `rerun` does not confirm, or that is new; both as in the file."""
+    if (committed["seed"], committed["options"]) != (rerun["seed"], rerun["options"]):
+        return [f"recorded with seed {committed['seed']} and {committed['options']}, not with the course's defaults"]
     old, new = committed["results"], rerun["results"]
     lines = [f"{key}: recorded, but the re-run has no such key" for key in old if key not in new]
     lines += [f"{key}: found by the re-run, but not recorded" for key in new if key not in old]

@@ -28,6 +28,7 @@ class TransformerBlock(nn.Module):
 
     Raises:
         ValueError: an unknown norm or activation, a size below 1, or n_heads does not divide d_model.
+        TypeError: a size that is not a whole number.
 
     Source: Vaswani et al. 2017, section 3; Xiong et al. 2020, "On Layer Normalization in the Transformer Architecture".
     """

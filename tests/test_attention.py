@@ -11,6 +11,7 @@ from common.attention import MultiHeadAttention, causal_mask, padding_mask, scal
 
 B, TQ, TK, D_K, D_V = 2, 7, 11, 5, 3
 HEADS, D_MODEL = 3, 39
+INF = torch.full((3, 3), -math.inf, dtype=torch.float64)
 TOLERANCE = {"rtol": 0, "atol": 1e-10}
 MASKS = {
     "none": None,
@@ -235,7 +236,13 @@ def test_without_bias_there_are_four_matrices():
         (lambda: scaled_dot_product_attention(*[torch.ones(3, 2)] * 2, torch.ones(3, 2).float()), TypeError, "float32"),
         (lambda: scaled_dot_product_attention(*[torch.ones(3, 2)] * 3, torch.ones(3, 3)), TypeError, "bool"),
         (lambda: scaled_dot_product_attention(*[torch.ones(3, 2)] * 3, causal_mask(2)), ValueError, r"\(2, 2\)"),
-        (lambda: scaled_dot_product_attention(*[torch.ones(3, 2)] * 3, bias=causal_mask(3)), TypeError, "floating"),
+        (
+            lambda: scaled_dot_product_attention(*[torch.ones(3, 2)] * 3, bias=causal_mask(3)),
+            TypeError,
+            "bias must be torch.float64",
+        ),
+        (lambda: scaled_dot_product_attention(*[torch.ones(3, 0)] * 3), ValueError, r"\(3, 0\)"),
+        (lambda: scaled_dot_product_attention(*[torch.ones(3, 2)] * 3, torch.ones(3, 3), bias=INF), TypeError, "mask"),
         (lambda: scaled_dot_product_attention(*[torch.ones(3, 2)] * 3, bias=torch.ones(5)), ValueError, r"\(5,\)"),
         (lambda: causal_mask(0), ValueError, "0"),
         (lambda: causal_mask(2.0), TypeError, "2.0"),
@@ -243,6 +250,8 @@ def test_without_bias_there_are_four_matrices():
         (lambda: padding_mask([-1], 3), ValueError, r"0\.\.3"),
         (lambda: padding_mask([[1]], 3), ValueError, r"\(1, 1\)"),
         (lambda: padding_mask([1.5], 3), TypeError, "float"),
+        (lambda: padding_mask([], 3), ValueError, r"\(0,\)"),
+        (lambda: MultiHeadAttention(6, 2)(torch.ones(2, 3, 6).float()), TypeError, "query must be torch.float64"),
         (lambda: MultiHeadAttention(7, 3), ValueError, "7.*3"),
         (lambda: MultiHeadAttention(0, 1), ValueError, "d_model"),
         (lambda: MultiHeadAttention(4, 0), ValueError, "n_heads"),

@@ -75,11 +75,10 @@ def test_a_fast_run_has_a_folder_of_its_own(tmp_path):
         (["--out", ""], "give a folder"),
         (["--out", "a_file"], "give a folder"),
         (["--out", "a_file/below"], "give a folder"),
+        (["--out", "x" * 300], "give a folder"),
         (["--out", "new", "--dpi", "x"], "from 30 to 1200"),
         (["둘\n셋"], "\\ub458"),
-        pytest.param(
-            ["--out", "/proc/x"], "may write to", marks=pytest.mark.skipif(not os.path.isdir("/proc"), reason="")
-        ),
+        pytest.param(["--out", "/proc/x"], "may write to", marks=pytest.mark.skipif(not os.path.isdir("/proc"), reason="")),
     ],
 )
 def test_a_mistake_ends_with_one_ascii_line_and_status_2(tmp_path, monkeypatch, capsys, flags, says):

@@ -39,12 +39,19 @@ def test_the_unscaled_softmax_saturates_and_loses_its_gradient(scaling):
     assert at["gradient_norm_mean"][lab1.AT_512] > 10 * at["gradient_norm"][lab1.AT_512]
 
 
+def test_at_the_query_the_unscaled_gradient_is_smaller_in_the_median_and_larger_in_the_mean(scaling):
+    at, one = scaling["unscaled"], scaling["scaled"]
+    assert at["q_gradient_norm"][lab1.AT_512] < 0.2 * one["q_gradient_norm"][lab1.AT_512]
+    assert at["q_gradient_norm_mean"][lab1.AT_512] > 2 * one["q_gradient_norm_mean"][lab1.AT_512]
+
+
 def test_softmax_statistics_by_hand():
-    scores, v = torch.tensor([[[math.log(3.0), 0.0]]]), torch.tensor([[[1.0], [5.0]]])
-    found = lab1.softmax_statistics(scores, v)  # weights 3/4 and 1/4, output 2, d output / d score_i = w_i (v_i - 2)
+    q, k, v = torch.tensor([[[1.0]]]), torch.tensor([[[math.log(9.0)], [0.0]]]), torch.tensor([[[1.0], [5.0]]])
+    found = lab1.softmax_statistics(q, k, v, scale=0.5)  # weights 3/4 and 1/4, output 2; d output / d score_i = w_i (v_i - 2)
     assert found["largest"] == pytest.approx(0.75)
     assert found["entropy"] == pytest.approx(-0.75 * math.log(0.75) - 0.25 * math.log(0.25))
     assert found["gradient_norm"] == pytest.approx(math.hypot(0.75 * -1, 0.25 * 3))
+    assert found["q_gradient_norm"] == pytest.approx(0.75 * math.log(9.0) * 0.5)
 
 
 def test_three_keys_collapse_when_unscaled():
@@ -56,7 +63,7 @@ def test_three_keys_collapse_when_unscaled():
 def test_a_verb_finds_its_subject():
     words = lab1.sentence(lab1.SENTENCE)
     weights = lab1.attend(lab1.embed(words))[1]
-    verb = lab1.finite_verb(words)
+    verb = lab1.agreeing_verb(words)
     assert words[verb] == "is" and words[weights[verb].argmax()] == "cat" and weights[verb].max() > 0.8
 
 
@@ -67,7 +74,15 @@ def test_a_verb_finds_its_subject():
 def test_agreement_decides_between_two_candidates(text, verb, subject):
     words = lab1.sentence(text)
     weights = lab1.attend(lab1.embed(words))[1]
-    assert words[lab1.finite_verb(words)] == verb and words[weights[words.index(verb)].argmax()] == subject
+    assert words[lab1.agreeing_verb(words)] == verb and words[weights[words.index(verb)].argmax()] == subject
+
+
+def test_a_tie_is_reported_as_a_tie():
+    words = lab1.sentence("she found the mouse which is cute")
+    weights = lab1.attend(lab1.embed(words))[1]
+    assert [words[i] for i in lab1.looks_at(weights[words.index("is")])] == ["she", "mouse"]
+    fig = lab1.draw_sentence(words, weights)
+    assert '"she" and "mouse"' in fig.get_suptitle() and "cannot tell" in fig.get_suptitle()
 
 
 def test_words_with_equal_features_get_equal_weights_wherever_they_stand():
@@ -105,7 +120,7 @@ def test_required_records_and_the_printed_finding(fast_runs):
         "scaling.entropy.scaled.d512",
     }
     printed = " ".join(run.process.stdout.decode("ascii").split())
-    assert f'"is" takes {results["sentence.verb_to_subject"]["value"]:.2f} from "cat"' in printed
+    assert f'"is" puts {results["sentence.verb_to_subject"]["value"]:.2f} on "cat"' in printed
 
 
 @pytest.mark.parametrize(

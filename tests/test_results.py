@@ -54,7 +54,8 @@ def test_record_refuses_a_key_twice():
     ],
 )
 def test_moved_names_what_is_beyond_its_tolerance(was, now, lines):
-    found = moved({"results": was}, {"results": now})
+    run = {"seed": 0, "options": {}}
+    found = moved(run | {"results": was}, run | {"results": now})
     assert len(found) == lines and all(line.startswith("a: ") for line in found)
 
 

@@ -17,12 +17,13 @@ parser = argparse.ArgumentParser()
 parser.add_argument("--fast", action="store_true")
 parser.add_argument("--format", action="append")
 for flag in ("--out", "--seed", "--dpi"):
-    parser.add_argument(flag)
+    parser.add_argument(flag, default="0")
 options = parser.parse_args()
 out = pathlib.Path(options.out)
 for suffix in options.format or ["png"]:
     (out / f"{name}_figure.{{suffix}}").touch()
-results = {{"seed": options.seed, "fast": options.fast, "results": {{"answer": {{"value": {answer}, "rtol": 0.01}}}}}}
+answer = {{"value": {answer}, "rtol": 0.01}}
+results = {{"seed": options.seed, "options": {{}}, "fast": options.fast, "results": {{"answer": answer}}}}
 (out / "{name}_results.json").write_text(json.dumps(results))
 """
 
@@ -82,6 +83,12 @@ def test_check_passes_on_the_same_numbers_and_names_those_that_moved(runner, tmp
     assert before == {path: path.read_bytes() for path in (tmp_path / "outputs").iterdir()}
 
 
+def test_check_refuses_numbers_from_another_seed(runner, capsys):
+    runner.main(["--seed", "5"])
+    assert runner.main(["--check"]) == 1
+    assert "recorded with seed 5" in capsys.readouterr().out
+
+
 def test_check_fails_if_a_lab_fails(runner):
     runner.main([])
     runner.SCRIPTS[2].write_text("raise SystemExit(1)")
@@ -94,8 +101,8 @@ def test_check_fails_if_a_lab_fails(runner):
         (["--only", "9"], "choose from"),
         (["--jobs", "0"], "from 1 to 64"),
         (["--check"], "nothing"),
-        (["--check", "--fast"], "--only and --jobs"),
-        (["--check", "--seed", "1"], "--only and --jobs"),
+        (["--check", "--fast"], "--fast does not go"),
+        (["--check", "--dpi", "50"], "--dpi does not go"),
         (["--out", "01_tiny.py"], "give a folder"),
         (["--fas"], "--fas"),
     ],

@@ -7,7 +7,7 @@ You will see
   4. masks: how to hide the future and the padding, and what an inverted mask lets through.
 
 Run it:      python 01_attention_basics.py
-Then try:    python 01_attention_basics.py --sentence "the old dogs which she saw are happy"
+Then try:    python 01_attention_basics.py --out trial --sentence "the old dogs which she saw are happy"
 It writes:   01_attention_weights, 01_scaling_effect, 01_longer_sequence, 01_masks and 01_results.json
 Nothing is trained here: features and projections are made by hand, so that every number can be followed.
 """
@@ -29,7 +29,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from common.attention import causal_mask, padding_mask, scaled_dot_product_attention
-from common.plotting import BLUE, GREY, VERMILLION, curve, heatmap, panels
+from common.plotting import BLUE, VERMILLION, curve, heatmap, panels, weight_bars
 
 # %% 1. Attention is a soft look-up
 # A reader's query is compared with the key of every book (what it is about). The softmax turns the scores into shares,
@@ -72,14 +72,14 @@ def look_up() -> dict[str, Tensor]:
 
 
 def draw_look_up(steps: dict[str, Tensor]) -> Figure:
-    share, best = (x.item() for x in steps["weights"][0].max(dim=-1))
-    title = f'A soft look-up: the first reader takes {share:.2f} from "{list(BOOKS)[best]}", the rest from the others'
+    clear, vague = steps["weights"][0].max(), steps["weights"][2].max()
+    title = f"A soft look-up: a clear request takes {clear:.2f} from one book, a vague one at most {vague:.2f} from any"
     fig, axes = panels(title, (5, 5, 5, 3), size=(14, 4.4))
-    for ax, (name, (title, numbers)) in zip(axes, STEPS.items(), strict=True):
+    for ax, (name, (step, numbers)) in zip(axes, STEPS.items(), strict=True):
         columns = list(CONTENTS if name == "output" else BOOKS)
         limit = 1.0 if name == "weights" else steps["scores" if name != "output" else "values"].max().item()
         heatmap(ax, steps[name], columns=columns, limit=limit, numbers=numbers, row_label="")
-        ax.set(title=title, yticks=[])
+        ax.set(title=step, yticks=[])
     axes[0].set(ylabel="query (row)", yticks=range(len(READERS)), yticklabels=READERS)
     axes[3].set(xlabel="feature of the value")
     return fig
@@ -88,6 +88,9 @@ def draw_look_up(steps: dict[str, Tensor]) -> Figure:
 def show_look_up(lab: Lab) -> None:
     lab.section("1. Attention is a soft look-up")
     lab.say("Three readers (queries) ask five books (keys). Sizes: Q (3, 4), K (5, 4), V (5, 2).")
+    lab.table(["Q: reader", *TOPICS], [[reader, *query] for reader, query in READERS.items()], digits=0)
+    rows = [[book, *key, "", *value] for book, (key, value) in BOOKS.items()]
+    lab.table(["K and V: book", *TOPICS, "|", *CONTENTS], rows, digits=0)
     steps = look_up()
     for name, (title, _) in STEPS.items():
         rows = [[reader, *row] for reader, row in zip(READERS, steps[name].tolist(), strict=True)]
@@ -100,15 +103,16 @@ def show_look_up(lab: Lab) -> None:
     outside = lab.record("lookup.outside_values", beyond.max(), rtol=0)
     difference = lab.record("lookup.torch_difference", (output - steps["torch"]).abs().max(), rtol=0, atol=1e-5)
     lab.say(
-        f"Checked: each row of weights sums to 1 (error {error:.0e}); outputs leave the range of the values by "
-        f"{outside:.0f}; F.scaled_dot_product_attention agrees (difference {difference:.0e})."
+        f"Checked before rounding: each row of weights sums to 1 (error {error:.0e}); outputs leave the range of the "
+        f"values by {outside:.1e}; F.scaled_dot_product_attention agrees (difference {difference:.0e})."
     )
     lab.figure(draw_look_up(steps), "01_attention_weights")
 
 
 # %% 2. Why divide by sqrt(d_k)
-# A product q.k is a sum of d_k terms. If each feature has variance 1, so has each term, and the sum has variance d_k:
-# scores of size sqrt(d_k). Large scores saturate the softmax: one key takes all, and hardly any gradient comes back.
+# A product q.k is a sum of d_k terms. If the features are independent, with mean 0 and variance 1, each term has variance
+# 1 and the sum d_k: scores of size sqrt(d_k). Large scores saturate the softmax: one key takes nearly all, and the
+# gradient that comes back through it is nearly 0 for most queries.
 
 SIZES = tuple(2**i for i in range(11))  # d_k = 1 ... 1024
 AT_512 = SIZES.index(512)
@@ -117,34 +121,38 @@ VARIANTS = ("unscaled", "scaled")
 
 
 def measure_scaling(generator: torch.Generator, n_queries: int) -> dict[str, dict[str, np.ndarray]]:
-    """What `softmax_statistics` finds over SIZES, for each of VARIANTS, with random q, k and v of variance 1."""
+    """What `softmax_statistics` finds over SIZES, for each of VARIANTS, with independent normal q, k and v."""
     found = {variant: [] for variant in VARIANTS}
     for d_k in SIZES:
         q = torch.randn(n_queries, 1, d_k, generator=generator)
         k = torch.randn(n_queries, N_KEYS, d_k, generator=generator)
         v = torch.randn(n_queries, N_KEYS, 1, generator=generator)
-        products = q @ k.transpose(-2, -1)  # (n_queries, 1, N_KEYS)
-        found["unscaled"].append(softmax_statistics(products, v))
-        found["scaled"].append(softmax_statistics(products / math.sqrt(d_k), v))
+        found["unscaled"].append(softmax_statistics(q, k, v, scale=1.0))
+        found["scaled"].append(softmax_statistics(q, k, v, scale=1 / math.sqrt(d_k)))
     return {v: {name: np.array([row[name] for row in rows]) for name in rows[0]} for v, rows in found.items()}
 
 
-def softmax_statistics(scores: Tensor, v: Tensor) -> dict[str, float]:
-    """For scores (n, 1, n_keys) and values (n, n_keys, 1): the variance of the scores; over the queries, the mean
-    entropy (nats) and largest weight, and mean, median and 10 and 90 % quantiles of the norm of d output / d scores."""
-    scores = scores.detach().requires_grad_()
-    weights = scores.softmax(dim=-1)  # (n, 1, n_keys)
-    (weights @ v).sum().backward()  # the queries are independent, so each gets the gradient of its own output
-    norms = scores.grad.norm(dim=-1).flatten()  # (n,)
-    low, median, high = norms.quantile(torch.tensor([0.1, 0.5, 0.9])).tolist()
-    entropy, largest = torch.special.entr(weights).sum(dim=-1).mean().item(), weights.amax(dim=-1).mean().item()
-    gradient = {
+def softmax_statistics(q: Tensor, k: Tensor, v: Tensor, scale: float) -> dict[str, float]:
+    """For n queries (n, 1, d_k) with their own keys (n, N, d_k) and values (n, N, 1): the variance of the scores, and over
+    the queries the mean entropy (nats) and largest weight, and the norms of two gradients: of the output with respect to
+    the scores ("gradient": median, mean, 10 and 90 % quantiles) and to q ("q_gradient": median and mean)."""
+    q = q.clone().requires_grad_()
+    scores = q @ k.transpose(-2, -1) * scale  # (n, 1, N)
+    weights = scores.softmax(dim=-1)  # (n, 1, N)
+    # the queries are independent, so each gets the gradient of its own output
+    at_scores, at_q = (g.norm(dim=-1).flatten() for g in torch.autograd.grad((weights @ v).sum(), (scores, q)))
+    low, median, high = at_scores.quantile(torch.tensor([0.1, 0.5, 0.9])).tolist()
+    return {
+        "variance": scores.var().item(),
+        "entropy": torch.special.entr(weights).sum(dim=-1).mean().item(),
+        "largest": weights.amax(dim=-1).mean().item(),
         "gradient_norm": median,
+        "gradient_norm_mean": at_scores.mean().item(),
         "gradient_low": low,
         "gradient_high": high,
-        "gradient_norm_mean": norms.mean().item(),
+        "q_gradient_norm": at_q.median().item(),
+        "q_gradient_norm_mean": at_q.mean().item(),
     }
-    return {"variance": scores.var().item(), "entropy": entropy, "largest": largest, **gradient}
 
 
 def variance_slope(variance: np.ndarray) -> float:
@@ -161,20 +169,19 @@ def three_keys(generator: torch.Generator) -> dict[str, Tensor]:
 
 def draw_scaling(found: dict[str, dict[str, np.ndarray]], example: dict[str, Tensor]) -> Figure:
     top = found["unscaled"]["largest"][AT_512]
-    lost = found["scaled"]["gradient_norm"][AT_512] / found["unscaled"]["gradient_norm"][AT_512]
-    title = (
-        f"Unscaled at d_k = 512, one of {N_KEYS} keys takes {top:.2f}, the median query gets {lost:.0f} x less gradient"
-    )
+    title = f"Unscaled at d_k = 512, one of {N_KEYS} keys takes {top:.2f} on average, and most queries get almost no gradient"
     fig, axes = panels(title, (4, 4, 4, 3), size=(15, 4.6))
     styles = {"unscaled": {"color": VERMILLION, "marker": "s", "ls": "--"}, "scaled": {"color": BLUE, "marker": "o"}}
+    hatches = {"unscaled": "//", "scaled": None}
     for side, variant in zip((-0.2, 0.2), VARIANTS, strict=True):
         data, style = found[variant], styles[variant]
         curve(axes[0], SIZES, data["variance"], label=variant, **style)
         curve(axes[1], SIZES, data["largest"], label=variant, **style)
         band = {"low": data["gradient_low"], "high": data["gradient_high"]}
-        curve(axes[2], SIZES, data["gradient_norm"], label=variant, **band, **style)
+        curve(axes[2], SIZES, data["gradient_norm"], label=f"{variant}, median", **band, **style)
+        axes[2].plot(SIZES, data["gradient_norm_mean"], color=style["color"], ls=":", label=f"{variant}, mean")
         bars = axes[3].bar(
-            np.arange(3) + side, example[variant].tolist(), width=0.4, color=style["color"], hatch="//"[: side < 0]
+            np.arange(3) + side, example[variant].tolist(), width=0.4, color=style["color"], hatch=hatches[variant]
         )
         axes[3].bar_label(bars, fmt="%.2f", fontsize=10)
     for ax in axes[:3]:
@@ -182,9 +189,10 @@ def draw_scaling(found: dict[str, dict[str, np.ndarray]], example: dict[str, Ten
         ax.set(xlabel="size of the keys d_k", xticks=[1, 8, 64, 512], xticklabels=["1", "8", "64", "512"])
     axes[0].set(yscale="log", title="variance of the scores")
     axes[0].legend(loc="upper left")
+    axes[2].legend(loc="lower left", fontsize=9)
     axes[1].set(ylim=(0, 1.05), title=f"largest of {N_KEYS} weights (mean)")
-    axes[2].set(yscale="log", ylim=(1e-8, 3), title="gradient that reaches the scores\n(median query; band: 10-90 %)")
-    axes[3].set(ylim=(0, 1.12), title="weights of one query,\nthree keys, d_k = 512")
+    axes[2].set(yscale="log", ylim=(1e-8, 3), title="gradient that reaches the scores\n(band: 10-90 % of the queries)")
+    axes[3].set(ylim=(0, 1.12), title="one random query,\nthree keys, d_k = 512")
     axes[3].set_xticks(range(3), ["key 1", "key 2", "key 3"])
     return fig
 
@@ -193,26 +201,40 @@ def show_scaling(lab: Lab) -> None:
     lab.section("2. Why divide by sqrt(d_k)")
     n_queries = 300 if lab.fast else 2000
     found, example = measure_scaling(lab.generator("scaling"), n_queries), three_keys(lab.generator("three keys"))
-    lab.say(f"Random q and k of variance 1, {n_queries} queries, {N_KEYS} keys each; u = unscaled, s = scaled.")
+    lab.say(f"Independent normal q and k, {n_queries} queries, {N_KEYS} keys each; u = unscaled, s = scaled.")
     names = [(name, v) for name in ("variance", "entropy", "largest") for v in VARIANTS]
     rows = zip(SIZES, *(found[v][name].tolist() for name, v in names), strict=True)
     lab.table(["d_k", *(f"{name} ({v[0]})" for name, v in names)], rows)
     slopes = {variant: variance_slope(found[variant]["variance"]) for variant in VARIANTS}
     slope = lab.record_all("scaling.variance_slope", slopes, rtol=0.02, atol=0.02)
     at_512 = {}
-    for name in ("entropy", "largest", "gradient_norm", "gradient_norm_mean"):
+    for name in (
+        "entropy",
+        "largest",
+        "gradient_norm",
+        "gradient_norm_mean",
+        "q_gradient_norm",
+        "q_gradient_norm_mean",
+    ):
         values = {f"{v}.d512": found[v][name][AT_512] for v in VARIANTS}
-        at_512[name] = list(lab.record_all(f"scaling.{name}", values, rtol=0.05).values())
+        rtol = 0.3 if name == "gradient_norm" else 0.1  # the median unscaled gradient is a small number out of a wide spread
+        at_512[name] = list(lab.record_all(f"scaling.{name}", values, rtol=rtol).values())
     lab.record_all("scaling.three_keys", {v: weights.max() for v, weights in example.items()}, rtol=0.01)
     lab.say(
-        f"The variance of q.k grows like d_k^{slope['unscaled']:.2f}; divided by sqrt(d_k) the scores keep theirs "
-        "(exponent {:.2f}). At d_k = 512 the weights have an entropy of {:.2f} nats unscaled and {:.2f} scaled; equal "
-        "weights have {:.2f}.".format(abs(slope["scaled"]), *at_512["entropy"], math.log(N_KEYS))
+        f"The variance of q.k grows like d_k^{slope['unscaled']:.2f}; divided by sqrt(d_k) the scores keep a variance near 1. "
+        "At d_k = 512 the weights have an entropy of {:.2f} nats unscaled and {:.2f} scaled; equal weights have "
+        "{:.2f}.".format(*at_512["entropy"], math.log(N_KEYS))
     )
     lab.say(
-        "Gradient that reaches the scores of the median query (norm of d output / d scores, by autograd): {:.1e} "
-        "unscaled, {:.2f} scaled. The mean over the queries is less dramatic, {:.3f} against {:.2f}: a few queries "
-        "whose best keys are nearly tied still learn.".format(*at_512["gradient_norm"], *at_512["gradient_norm_mean"])
+        "Gradient of the output with respect to the scores, by autograd: {:.0e} for the median query unscaled, {:.2f} scaled. "
+        "The means are {:.3f} and {:.2f}: a minority of the queries gets nearly all there "
+        "is.".format(*at_512["gradient_norm"], *at_512["gradient_norm_mean"])
+    )
+    lab.say(
+        "Is it true, then, that scaling gives larger gradients? Not so simply. The gradient goes on to q with a further "
+        "factor of the scale: there the median is {:.1e} unscaled and {:.2f} scaled, but the mean is {:.2f} against {:.2f}. "
+        "Unscaled, learning is all or nothing: most queries get next to nothing, a few "
+        "get a lot.".format(*at_512["q_gradient_norm"], *at_512["q_gradient_norm_mean"])
     )
     lab.figure(draw_scaling(found, example), "01_scaling_effect")
 
@@ -269,54 +291,57 @@ def attend(x: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
     return scaled_dot_product_attention(x @ W_Q, x @ W_K, x, mask)
 
 
-def finite_verb(words: list[str]) -> int:
+def agreeing_verb(words: list[str]) -> int:
     """Position of the last verb that shows a number; without one, of the last verb, or else of the last word."""
     verbs = [i for i, word in enumerate(words) if KINDS[word][0] == "verb"]
-    finite = [i for i in verbs if KINDS[words[i]][1] != EITHER]
-    return (finite or verbs or [len(words) - 1])[-1]
+    agreeing = [i for i in verbs if KINDS[words[i]][1] != EITHER]
+    return (agreeing or verbs or [len(words) - 1])[-1]
+
+
+def looks_at(weights: Tensor) -> list[int]:
+    """Positions of the largest of the weights (T,), several if they are equal."""
+    return (weights > weights.max() - 1e-6).nonzero().flatten().tolist()
 
 
 def draw_sentence(words: list[str], weights: Tensor) -> Figure:
-    verb = finite_verb(words)
-    share, found = (x.item() for x in weights[verb].max(dim=-1))
-    title = (
-        f'"{words[verb]}" puts {share:.2f} of its attention on "{words[found]}", at a distance of {abs(verb - found)}'
-    )
+    verb = agreeing_verb(words)
+    found = looks_at(weights[verb])
+    names = " and ".join(f'"{words[i]}"' for i in found)
+    each = f"at a distance of {abs(verb - found[0])}" if len(found) == 1 else "each: it cannot tell them apart"
+    title = f'"{words[verb]}" puts {weights[verb].max():.2f} of its attention on {names}, {each}'
     fig, (left, right) = panels(title, (3, 2), size=(13, 5.8))
     image = heatmap(left, weights, rows=words, columns=words, numbers=".2f" if len(words) <= 12 else None)
     fig.colorbar(image, ax=left, label="weight")
     left.set_title("the weights of every word")
-    bars = right.barh(
-        range(len(words)), weights[verb].tolist(), color=[BLUE if i == found else GREY for i in range(len(words))]
-    )
-    right.bar_label(bars, fmt="%.2f", padding=3, fontsize=10)
-    right.invert_yaxis()
-    right.set(xlim=(0, 1.1), xlabel="weight", title=f'the weights of "{words[verb]}"')
-    right.set_yticks(range(len(words)), words)
+    weight_bars(right, words, weights[verb].tolist(), mark=found)
+    right.set_title(f'the weights of "{words[verb]}"')
     return fig
 
 
 def show_sentence(lab: Lab, words: list[str]) -> None:
     lab.section("3. A longer sentence")
     weights = attend(embed(words))[1]  # (T, T)
-    shares, best = (x.tolist() for x in weights.max(dim=-1))
-    rows = [[w, words[j], share, abs(i - j)] for i, (w, j, share) in enumerate(zip(words, best, shares, strict=True))]
-    lab.table(["word", "looks most at", "weight", "distance"], rows)
-    verb = finite_verb(words)
-    share = lab.record("sentence.verb_to_subject", shares[verb], rtol=1e-4)
-    distance = lab.record("sentence.distance", abs(verb - best[verb]), rtol=0)
+    best = [looks_at(row) for row in weights]
+    rows = [
+        [w, " or ".join(words[j] for j in js), float(weights[i, js[0]])]
+        for i, (w, js) in enumerate(zip(words, best, strict=True))
+    ]
+    lab.table(["word", "looks most at", "weight"], rows)
+    verb = agreeing_verb(words)
+    share = lab.record("sentence.verb_to_subject", weights[verb].max(), rtol=1e-4)
+    distance = lab.record("sentence.distance", abs(verb - best[verb][0]), rtol=0)
     lab.say(
-        f'"{words[verb]}" takes {share:.2f} from "{words[best[verb]]}". The distance, {distance:.0f}, is not in the '
-        "formula: any word is one step away. The price: words with equal features get equal weights, wherever they "
-        'stand. In the default sentence "found" cannot tell its subject "we" from "cat". Lab 3 adds positions.'
+        f'"{words[verb]}" puts {share:.2f} on "{words[best[verb][0]]}", at a distance of {distance:.0f}. Distance is not in the '
+        "formula: any word is one step away. Nor is the order: where a word looks at two words, it matches both equally "
+        "well, and nothing in the formula tells it which of them stands where. Lab 3 is about positions."
     )
     lab.figure(draw_sentence(words, weights), "01_longer_sequence")
 
 
 # %% 4. Masks
 # True = may attend, here and in F.scaled_dot_product_attention; in nn.MultiheadAttention True = blocked. Mixing them up
-# raises no error: the model looks exactly where it must not. A mask is proved by perturbation: replace a word, and
-# see which outputs move.
+# raises no error: the model looks exactly where it must not. A mask is tested by perturbation: replace a word, and see
+# which outputs move.
 
 MASKS = {
     "none": "no mask; replaced: a later word",
@@ -338,7 +363,11 @@ def measure_masks(words: list[str], n_padding: int = 3) -> dict[str, dict[str, T
         "padding": (lambda x: attend(x, padding), padded, padding[0]),
         "inverted": (lambda x: torchs(x, x, x, attn_mask=causal), x, causal),
     }
-    found = {name: {"weights": layer(x)[1][0], "leak": leak(layer, x, may)} for name, (layer, x, may) in cases.items()}
+    found = {
+        name: {"weights": layer(x)[1][0], "leak": leak(layer, x, may), "may": may.expand(x.shape[1], x.shape[1])}
+        for name, (layer, x, may) in cases.items()
+    }
+    found["inverted"]["may"] = ~causal  # what it does look at
     rightly = torchs(x, x, x, attn_mask=~causal)[0]
     found["causal"]["torch_difference"] = (rightly - attend(x, causal)[0]).abs().max().item()
     return found
@@ -356,49 +385,54 @@ def torch_attention() -> nn.MultiheadAttention:
 
 
 def leak(layer, x: Tensor, may_attend: Tensor) -> float:
-    """Largest change of an output at t when a word s != t with may_attend[t, s] False is replaced by any other word."""
+    """Largest change of an output feature at t when a word s != t with may_attend[t, s] False is replaced by any other.
+
+    An output that is NaN, replaced or not, is left out; that one word is blocked from everything.
+    """
     n, worst = x.shape[1], 0.0
     hidden = ~may_attend.expand(n, n) & ~torch.eye(n, dtype=torch.bool)  # (T, T)
+    before = layer(x)[0]  # (1, T, 9)
     for s in range(n):
         changed = x.repeat(len(KINDS), 1, 1)  # (words of the lexicon, T, 9)
         changed[:, s] = embed(list(KINDS))
-        moved = (layer(changed)[0] - layer(x)[0]).abs()[:, hidden[:, s]]
-        worst = max(worst, moved.nan_to_num(0.0).sum(dim=-1).flatten().max().item() if moved.numel() else 0.0)
+        concerned = hidden[:, s] & ~before[0].isnan().any(dim=-1)  # (T,)
+        moved = (layer(changed)[0] - before).abs()[:, concerned]
+        worst = max(worst, moved.max().item() if moved.numel() else 0.0)
     return worst
 
 
 def draw_masks(words: list[str], found: dict[str, dict]) -> Figure:
-    title = f"A right mask leaks {found['causal']['leak']:.0f}; read as True = blocked, it shows the future: leak "
-    fig, axes = panels(title + f"{found['inverted']['leak']:.1f}", (9, 12, 9), size=(15, 5.4))
+    title = f"A mask read the wrong way round shows the future: hidden words move outputs by {found['inverted']['leak']:.1f}"
+    fig, axes = panels(title, (9, 12, 9), size=(15, 5.4))
     titles = {
         "causal": "causal mask: later words are hidden",
         "padding": "padding mask: the filling is hidden",
-        "inverted": "the causal mask in nn.MultiheadAttention",
+        "inverted": "MISTAKE: that causal mask in\nnn.MultiheadAttention (True = blocked)",
     }
-    for ax, (name, title) in zip(axes, titles.items(), strict=True):
-        weights = found[name]["weights"]
+    for ax, (name, text) in zip(axes, titles.items(), strict=True):
+        weights, may = found[name]["weights"], found[name]["may"]
         names = words + ["<pad>"] * (len(weights) - len(words))
-        image = heatmap(ax, weights.masked_fill(weights == 0, torch.nan), rows=names, columns=names)
-        ax.set_title(f"{title}\na hidden word moves outputs by {found[name]['leak']:.1f}")
-    axes[2].text(0, len(words) - 1, "NaN: blocked from everything", va="center")
-    fig.colorbar(image, ax=axes, label="weight (grey: blocked)", fraction=0.03)
+        image = heatmap(ax, weights.masked_fill(~may, torch.nan), rows=names, columns=names)
+        ax.set_title(f"{text}\na hidden word moves outputs by {found[name]['leak']:.1f}")
+        ax.tick_params(axis="x", labelsize=10 if len(weights) < 15 else 8)
+    axes[2].text(-0.4, len(words) - 1, "blocked from everything: NaN", va="center")
+    fig.colorbar(image, ax=axes, label="weight (grey: hidden by the mask)", fraction=0.03)
     return fig
 
 
 def show_masks(lab: Lab, words: list[str]) -> None:
     lab.section("4. Masks")
-    lab.say("Leak: the largest change of an output when a word that it must not see is replaced by any other word.")
+    lab.say("Leak: the largest change of an output feature when a word that its position must not see is replaced.")
     found = measure_masks(words)
     leaks = lab.record_all("masks.leak", {name: found[name]["leak"] for name in MASKS}, rtol=1e-3)
-    lab.table(["", "leak"], [[MASKS[name], value] for name, value in leaks.items()])
+    lab.table(["", "leak"], [[MASKS[name], value] for name, value in leaks.items()], digits=3)
     difference = lab.record("masks.torch_difference", found["causal"]["torch_difference"], rtol=0, atol=1e-5)
-    inverted = found["inverted"]["weights"]  # (T, T)
-    future = lab.record("masks.inverted.future_weight", inverted[:-1].triu(1).sum(dim=-1).mean(), rtol=1e-3)
+    blocked = int(found["inverted"]["weights"][-1].isnan().sum())
+    ours = attend(embed(words), ~causal_mask(len(words)))[1][-1].abs().sum()
     lab.say(
-        f"With the mask negated, nn.MultiheadAttention agrees with ours (difference {difference:.0e}). Given our mask "
-        f"as it is, all words but the last put {future:.2f} of their weight on later words, which a language model is "
-        f"asked to predict. The last word is blocked from everything: {inverted[-1].isnan().sum()} of its "
-        f"{len(words)} weights are NaN, where ours would be 0."
+        f"With the mask negated, nn.MultiheadAttention agrees with ours (difference {difference:.0e}). Given our mask as it "
+        "is, each word sees only the words after it, which a language model is asked to predict. The last word is blocked "
+        f"from everything: {blocked} of its {len(words)} weights become NaN; ours sum to {ours:.0f}."
     )
     lab.figure(draw_masks(words, found), "01_masks")
 

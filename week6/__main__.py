@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.lab import Parser, add_common_arguments, ascii_only, console_path, output_folder, whole_number
+from common.lab import COMMON_FLAGS, Parser, add_common_arguments, ascii_only, console_path, output_folder, whole_number
 from common.results import moved
 
 HERE = Path(__file__).resolve().parent
@@ -82,9 +82,7 @@ def print_outcomes(outcomes: list[Outcome], out: Path) -> None:
             print("\n".join(f"  {ascii_only(line)}" for line in outcome.output.splitlines()[-15:]))
     print(f"\n{'lab':<28} {'outcome':<8} {'seconds':>7}  figures")
     for outcome in outcomes:
-        figures = sorted(
-            {p.stem for p in out.glob(f"{outcome.number:02d}_*.*") if p.suffix in (".png", ".svg", ".pdf")}
-        )
+        figures = sorted({p.stem for p in out.glob(f"{outcome.number:02d}_*.*") if p.suffix in (".png", ".svg", ".pdf")})
         word = "ok" if outcome.status == 0 else "FAILED"
         shown = ", ".join(name[3:] for name in figures) if outcome.status == 0 else "-"
         print(f"{SCRIPTS[outcome.number].name:<28} {word:<8} {outcome.seconds:>7.1f}  {shown}")
@@ -115,19 +113,16 @@ def check(numbers: list[int], jobs: int, parser: Parser) -> int:
 def main(argv: list[str]) -> int:
     parser = Parser(prog="python -m week6", description=__doc__)
     add_common_arguments(parser)
-    parser.add_argument(
-        "--only", type=int, nargs="+", choices=list(SCRIPTS), metavar="LAB", help="these labs, e.g. 1 3"
-    )
-    parser.add_argument(
-        "--jobs", type=whole_number(1, 64), metavar="N", help="labs at a time (default: one for each core)"
-    )
+    parser.add_argument("--only", type=int, nargs="+", choices=list(SCRIPTS), metavar="LAB", help="these labs, e.g. 1 3")
+    parser.add_argument("--jobs", type=whole_number(1, 64), metavar="N", help="labs at a time (default: one for each core)")
     parser.add_argument("--check", action="store_true", help="re-run, and compare with the committed results")
     options = parser.parse_args(argv)
     numbers = sorted(set(options.only or SCRIPTS))
     jobs = min(options.jobs or os.cpu_count() or 1, len(numbers))
     if options.check:
-        if options.fast or options.out or options.format or options.seed != parser.get_default("seed"):
-            parser.error("argument --check: it repeats the committed run, so it takes only --only and --jobs beside it")
+        changed = [f"--{name}" for name in COMMON_FLAGS if getattr(options, name, None) != parser.get_default(name)]
+        if changed:
+            parser.error(f"argument --check: it repeats the committed run, so {changed[0]} does not go with it")
         return check(numbers, jobs, parser)
     out = output_folder(parser, options.out, HERE / "outputs" / ("fast" if options.fast else ""))
     flags = ["--out", str(out), "--seed", str(options.seed), "--dpi", str(options.dpi)]

@@ -1,0 +1,38 @@
+"""The one training loop of the suite."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor, nn
+
+
+def train(model: nn.Module, loss_at: Callable[[int], Tensor], steps: Iterable[int], n_steps: int, *, lr: float) -> list[float]:
+    """AdamW with gradients clipped to norm 1 and a one-cycle schedule: a tenth of warm-up to `lr`, then a cosine to 0.
+
+    Args:
+        model: its parameters are trained in place; it is left in evaluation mode.
+        loss_at: the loss of step i, a scalar tensor.
+        steps: 0, 1, ..., n_steps - 1; a `lab.progress` shows them.
+        n_steps: their number.
+        lr: the highest learning rate.
+
+    Returns:
+        the loss of each step.
+    """
+    # foreach: all parameters in one go, about a quarter faster for small models
+    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, foreach=True)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=n_steps, pct_start=0.1)
+    model.train()
+    losses = []
+    for step in steps:
+        optimizer.zero_grad()
+        loss = loss_at(step)
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        losses.append(loss.detach())
+    model.eval()
+    return torch.stack(losses).tolist()
