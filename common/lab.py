@@ -95,9 +95,9 @@ class Lab:
 
     def table(self, header: Sequence[str], rows: Iterable[Sequence], *, digits: int = 2) -> None:
         """Aligned columns, the first to the left, the others to the right; floats with `digits` decimals."""
-        cells = [[f"{x:.{digits}f}" if isinstance(x, float) else str(x) for x in row] for row in rows]
-        widths = [max(map(len, column)) for column in zip(header, *cells, strict=True)]
-        for row in [list(header), *cells]:
+        cells = [[f"{x:.{digits}f}" if isinstance(x, float) else str(x) for x in row] for row in [header, *rows]]
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        for row in cells:
             padded = [row[0].ljust(widths[0]), *(x.rjust(w) for x, w in zip(row[1:], widths[1:], strict=True))]
             print("  " + "  ".join(padded).rstrip())
         print(flush=True)

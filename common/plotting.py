@@ -31,8 +31,10 @@ BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, GREY = (
 # The same model has the same colour, marker and line in every figure of the suite.
 MODEL_STYLES = {
     "Transformer": {"color": BLUE, "marker": "o", "ls": "-"},
+    "attention": {"color": BLUE, "marker": "o", "ls": "-"},
     "RNN": {"color": VERMILLION, "marker": "s", "ls": "--"},
     "LSTM": {"color": ORANGE, "marker": "^", "ls": "-."},
+    "LSTM, forget bias 3": {"color": PURPLE, "marker": "v", "ls": "-."},
 }
 # No file carries a version or a date: the same picture gives the same bytes on every day.
 _METADATA = {

@@ -16,8 +16,9 @@ from conftest import ENCODINGS, ROOT, SCRIPTS
 
 FIGURES = {
     "01": ["attention_weights", "longer_sequence", "masks", "scaling_effect"],
+    "02": ["self_attention_components", "multi_head_attention", "rnn_vs_attention"],
 }
-TIMED = ()  # labs whose figures show wall-clock times, and so differ from run to run
+TIMED = ("02",)  # labs whose figures show wall-clock times, and so differ from run to run
 
 LABS = pytest.mark.parametrize("lab", [path.name[:2] for path in SCRIPTS])
 

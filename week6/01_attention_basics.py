@@ -331,9 +331,9 @@ def show_sentence(lab: Lab, words: list[str]) -> None:
     share = lab.record("sentence.verb_to_subject", weights[verb].max(), rtol=1e-4)
     distance = lab.record("sentence.distance", abs(verb - best[verb][0]), rtol=0)
     lab.say(
-        f'"{words[verb]}" puts {share:.2f} on "{words[best[verb][0]]}", at a distance of {distance:.0f}. Distance is not in the '
-        "formula: any word is one step away. Nor is the order: where a word looks at two words, it matches both equally "
-        "well, and nothing in the formula tells it which of them stands where. Lab 3 is about positions."
+        f'"{words[verb]}" puts {share:.2f} on "{words[best[verb][0]]}", at a distance of {distance:.0f}. Distance does not '
+        "enter the formula: any word is one step away. Nor does order: where a word looks at two words, it matches both "
+        "equally well, and nothing in the formula tells it which of them stands where. Lab 3 is about positions."
     )
     lab.figure(draw_sentence(words, weights), "01_longer_sequence")
 
