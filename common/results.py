@@ -35,7 +35,8 @@ class Results:
         self.seconds: dict[str, float] = {}
 
     def record(self, key: str, value: float, *, rtol: float, atol: float = 0.0) -> float:
-        """Keep one finding, rounded to six digits, and return it, so that what is printed is what is kept.
+        """Keep one finding and return it, so that what is printed is what is kept: whole numbers as they are, others
+        rounded to six digits.
 
         Args:
             key: dotted, the same in every run.
@@ -45,7 +46,9 @@ class Results:
         Raises:
             ValueError: a key used twice, or a value that is not finite.
         """
-        value = float(f"{float(value):.6g}")
+        value = float(value)
+        if not value.is_integer():
+            value = float(f"{value:.6g}")
         if key in self.values:
             raise ValueError(f"{key} is recorded twice")
         if not math.isfinite(value):

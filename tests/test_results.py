@@ -16,13 +16,18 @@ def test_record_keeps_rounds_and_returns():
     results = Results(lab=9, seed=3, fast=True, options={})
     assert results.record("a.b", 1 / 3, rtol=0.01) == 0.333333
     results.record("a.c", 0.0, rtol=0, atol=1e-6)
+    assert results.record("a.d", 16_777_216, rtol=0) == 16_777_216
     results.seconds["training"] = 1.5
     assert json.loads(results.to_json()) == {
         "lab": 9,
         "seed": 3,
         "fast": True,
         "options": {},
-        "results": {"a.b": {"value": 0.333333, "rtol": 0.01}, "a.c": {"value": 0.0, "rtol": 0, "atol": 1e-6}},
+        "results": {
+            "a.b": {"value": 0.333333, "rtol": 0.01},
+            "a.c": {"value": 0.0, "rtol": 0, "atol": 1e-6},
+            "a.d": {"value": 16777216.0, "rtol": 0},
+        },
         "seconds": {"training": 1.5},
     }
 
