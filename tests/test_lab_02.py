@@ -141,7 +141,7 @@ def test_required_records(fast_runs):
         "heads.subject_head",
         "heads.subject_attention",
         "heads.named_subject_head",
-        *(f"ablation.{skill}.head_{head}" for skill in lab2.SKILLS for head in range(4)),
+        *(f"ablation.{skill}.head_{head}" for skill in lab2.LOOKS_AT for head in range(4)),
         "diversity.trained",
         "diversity.untrained",
         *(f"n_heads.{count}.accuracy" for count in (1, 2, 4, 8)),
