@@ -69,7 +69,7 @@ def panels(headline: str, widths: Sequence[float], *, size: tuple[float, float],
         the Figure and an array of its Axes, row by row.
     """
     fig, axes = plt.subplots(rows, len(widths), figsize=size, width_ratios=widths, squeeze=False)
-    columns = int(size[0] * 8.6)  # bold 15 pt letters that fit the width
+    columns = int(size[0] * 8.0)  # bold 15 pt letters that fit the width
     fig.suptitle(textwrap.fill(headline, columns), x=0.01, ha="left")
     return fig, axes.ravel()
 

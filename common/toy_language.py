@@ -5,7 +5,7 @@ The grammar (what stands in brackets is optional; every sentence is plain Englis
     sentence  = [today | yesterday] subject [modifier] predicate
     subject   = the/this/these [adjective] being           the cat, these old dogs
     modifier  = near the being                             near the dogs
-              | which agent past-verb [time]               which we found yesterday, which the girls saw
+              | which agent past-verb [yesterday]          which we found yesterday, which the girls saw (of animals)
     predicate = verb the object                            eats the cheese, wrote the letter
               | verb place                                 sat on the mat, sleeps near the bird
               | is/are [very] adjective                    is very cute
@@ -17,7 +17,8 @@ What one has to know to fill a gap in it, the *skills*:
     object       each verb has objects of its own: eats the *cheese*, writes the *letter*
     determiner   *this* cat, *these* cats
     preposition  *on* the mat, *in* the house
-Past forms (sat, ate) show no number. A fifth of all sentences is held out and never occurs in training.
+Past forms (sat, ate) show no number. The subject is always the first noun of its sentence. A fifth of all
+sentences is held out and never occurs in training.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ from common.positional_encoding import LearnedEncoding
 from common.training import train
 from common.transformer import TransformerBlock
 
-BEINGS = [("cat", "cats"), ("dog", "dogs"), ("mouse", "mice"), ("girl", "girls"), ("boy", "boys"), ("bird", "birds")]
+ANIMALS = [("cat", "cats"), ("dog", "dogs"), ("mouse", "mice"), ("bird", "birds")]
+BEINGS = [*ANIMALS, ("girl", "girls"), ("boy", "boys")]
 DETERMINERS = ("this", "these")  # beside "the", which goes with both numbers
 COPULA = ("is", "are")
 VERBS = {  # (singular, plural, past): objects; where there are none, a place follows
@@ -68,8 +70,8 @@ class Sentence:
 
     Attributes:
         words: at most MAX_WORDS.
-        at: position of the "subject", "verb", "object", "preposition", "place" and of the subject's "determiner", as
-            far as the sentence has them.
+        at: position of the "subject", "verb", "object", "preposition", "place" and of a "determiner" that shows
+            the subject's number (this, these), as far as the sentence has them.
         gaps: for each skill that the sentence can test, (position, the word there, its competitors).
         attractor: whether a noun of the other number stands between subject and verb.
     """
@@ -93,7 +95,8 @@ class Sentence:
 def random_sentence(rng: random.Random) -> Sentence:
     """One sentence of the grammar."""
     sentence, number, past = Sentence(), rng.randrange(2), rng.random() < 0.2
-    if rng.random() < 0.2:
+    starts_with_time = rng.random() < 0.2
+    if starts_with_time:
         sentence.add("yesterday" if past else "today")
     if rng.random() < 0.3:
         sentence.add(DETERMINERS[number], "determiner", "determiner", [DETERMINERS[1 - number]])
@@ -101,18 +104,18 @@ def random_sentence(rng: random.Random) -> Sentence:
         sentence.add("the")
     if rng.random() < 0.2:
         sentence.add(rng.choice(ADJECTIVES))
-    sentence.add(rng.choice(BEINGS)[number], "subject")
-    kind = rng.random()
+    being, kind = rng.choice(BEINGS), rng.random()
+    sentence.add(being[number], "subject")
     if kind < 0.35:
         sentence.attractor = _add_being(sentence, rng, before="near") != number
-    elif kind < 0.7:
+    elif kind < 0.8 and being in ANIMALS:
         sentence.add("which")
         if rng.random() < 0.3:
             sentence.add(rng.choice(PRONOUNS))
         else:
             sentence.attractor = _add_being(sentence, rng) != number
         sentence.add(rng.choice(RELATIVE_VERBS))
-        if rng.random() < 0.3:
+        if rng.random() < 0.3 and not starts_with_time:
             sentence.add("yesterday")
     _add_predicate(sentence, rng, number, past)
     return sentence

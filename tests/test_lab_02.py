@@ -28,11 +28,9 @@ def test_agreement_across_attractors_is_learned(trained):
 
 def test_heads_look_at_the_subject_and_carry_agreement(trained):
     found = lab2.measure_heads(trained, TEST)
-    assert found["agreement"]["attention"].max() > 0.25  # an even spread would give about 0.12
+    assert found["agreement"]["attention"].max() > 2 * found["agreement"]["even"]
     assert all(data["accuracy"] > 0.97 for data in found.values())
-    without = trained
-    for head in range(4):
-        without = lab2.silenced(without, head)
+    without = lab2.silenced(trained, 0, 1, 2, 3)
     assert lab2.measure_heads(without, TEST)["agreement"]["accuracy"] < 0.7  # one head may be spared, not all of them
 
 
@@ -50,22 +48,67 @@ def test_silencing_removes_exactly_one_head():
 
 
 def test_a_head_is_named_only_if_attention_and_ablation_agree():
-    def found(attention, drop):
-        return {"agreement": {"attention": torch.tensor(attention), "drop": torch.tensor(drop)}}
+    def judge(attention, drop, even=0.1):
+        return lab2.verdict({"attention": torch.tensor(attention), "drop": torch.tensor(drop), "even": even})
 
-    assert lab2.names_for_heads(found([0.1, 0.8], [0.0, 0.5])) == {"agreement": 1}
-    assert lab2.names_for_heads(found([0.1, 0.8], [0.5, 0.0])) == {"agreement": None}
-    assert lab2.names_for_heads(found([0.1, 0.8], [0.0, 0.05])) == {"agreement": None}
+    assert judge([0.1, 0.8], [0.0, 0.5]) == (1, 1, True)
+    assert judge([0.1, 0.8], [0.5, 0.0]) == (1, 0, False)
+    assert judge([0.1, 0.8], [0.0, 0.05]) == (1, None, False)  # not needed
+    assert judge([0.1, 0.18], [0.0, 0.5]) == (1, 1, False)  # hardly looks there
+    assert judge([0.8], [0.5]) == (0, 0, False)  # the only head is no specialist
 
 
-def test_diversity_is_training_and_zero_for_equal_heads(trained):
-    model = MaskedWordModel(4).eval()
-    for layer in (model.block.attention.w_q, model.block.attention.w_k):
-        torch.nn.init.zeros_(layer.weight)
-        torch.nn.init.zeros_(layer.bias)
-    assert lab2.diversity(model, TEST) == pytest.approx(0, abs=1e-6)
-    assert 0.05 < lab2.diversity(trained, TEST) < math.log(2)
-    assert lab2.diversity(MaskedWordModel(1).eval(), TEST) == 0
+@pytest.mark.parametrize(
+    ("attention", "drop", "says"),
+    [
+        ([0.1, 0.8], [0.0, 0.5], "Head 1 looks at the subject (0.80; evenly spread: 0.12), and silencing it costs 50 points"),
+        ([0.1, 0.8], [0.5, 0.0], "silencing head 0 costs 50 points"),
+        ([0.1, 0.8], [0.0, 0.0], "silencing any one head costs at most 0 points"),
+    ],
+)
+def test_the_headline_says_what_was_found(attention, drop, says):
+    data = {"attention": torch.tensor(attention), "drop": torch.tensor(drop), "even": 0.12}
+    fig = lab2.draw_heads(dict.fromkeys(lab2.LOOKS_AT, data), torch.ones(2, 3) / 3, ["a", "b", "c"], {1: 0.9, 2: 1.0})
+    assert says in fig.get_suptitle().replace("\n", " ")
+
+
+def test_jensen_shannon_of_equal_and_of_disjoint_weights():
+    p, q = torch.tensor([[0.5, 0.5, 0.0, 0.0]]), torch.tensor([[0.0, 0.0, 0.3, 0.7]])
+    assert lab2.jensen_shannon(p, p) == pytest.approx(0, abs=1e-7)
+    assert lab2.jensen_shannon(p, q) == pytest.approx(math.log(2))
+    assert lab2.jensen_shannon(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.5, 0.5]])) == pytest.approx(0.2157615)
+
+
+def test_training_makes_heads_differ_more_than_random_ones(trained):
+    torch.manual_seed(0)
+    assert lab2.diversity(trained, TEST) > 2 * lab2.diversity(lab2.untrained_heads(trained), TEST)
+
+
+def test_the_model_learned_the_first_noun_not_the_subject(trained):
+    probe = lab2.probe_sentences()
+    assert len({str(s) for s in probe}) == len(probe) == 240
+    assert str(probe[0]) == "near the cats the dog is very cute"
+    assert lab2.fill_gaps(trained, probe, "agreement")[0].float().mean() < 0.3
+
+
+def test_a_pair_of_heads_costs_at_least_as_much_as_the_same_heads_alone(trained):
+    found = lab2.measure_heads(trained, TEST)
+    assert lab2.worst_pair(trained, TEST, "agreement") >= found["agreement"]["drop"].max() - 0.05
+    everything = lab2.silenced(trained, 0, 1, 2, 3)
+    assert lab2.worst_pair(everything, TEST, "agreement") == pytest.approx(0)
+
+
+def test_where_a_hidden_verb_looks(trained):
+    class Spy(torch.nn.Module):
+        """Puts all weight on the word before the hidden one."""
+
+        def forward(self, tokens, lengths):
+            weights = torch.eye(tokens.shape[1]).roll(-1, dims=1)  # row t looks at t - 1
+            return torch.zeros(*tokens.shape, len(lab2.VOCABULARY)), weights.expand(len(tokens), 1, -1, -1)
+
+    found = lab2.measure_verb(Spy(), TEST)
+    assert found["word before"].item() == 1 and found["word after"].item() == found["object"].item() == 0
+    assert found["subject"].item() < 1
 
 
 def test_look_inside_multiplies_as_the_paper_says(trained):
@@ -117,9 +160,10 @@ def test_path_is_the_norm_of_the_jacobian():
 
 def test_an_rnn_forgets_and_attention_does_not():
     paths = {kind: torch.stack([lab2.measure_path(kind, seed) for seed in range(3)]) for kind in lab2.PATH_KINDS}
-    decay, ratio = lab2.path_summary(paths)
-    assert decay["RNN"] < 0.7 and decay["LSTM"] < 0.8 and decay["LSTM, forget bias 3"] > 0.9
-    assert 0.3 < ratio < 3
+    found = lab2.path_summary(paths)
+    assert found["RNN"]["decay"] < 0.7 and found["LSTM"]["decay"] < 0.8
+    assert found["RNN"]["ratio"] < 1e-10 and found["LSTM, forget bias 3"]["ratio"] > 0.1
+    assert 0.3 < found["attention"]["ratio"] < 3
 
 
 def test_the_forget_gate_is_the_one_that_is_opened():
@@ -141,6 +185,7 @@ def test_required_records(fast_runs):
         "heads.subject_head",
         "heads.subject_attention",
         "heads.named_subject_head",
+        "probe.agrees_with_subject",
         *(f"ablation.{skill}.head_{head}" for skill in lab2.LOOKS_AT for head in range(4)),
         "diversity.trained",
         "diversity.untrained",
@@ -180,5 +225,6 @@ def test_other_heads_and_sentences(flags, tmp_path, monkeypatch):
     model = MaskedWordModel(lab.options.heads).eval()
     words = lab.options.sentence or lab2.sentence("the cat sat on the mat")
     monkeypatch.setattr(lab2, "train_model", lambda lab, n_heads, start=0: MaskedWordModel(n_heads).eval())
+    lab2.show_components(lab, model, words)
     lab2.show_heads(lab, model, words)
     assert (tmp_path / "02_multi_head_attention.png").exists()
