@@ -369,9 +369,10 @@ def show_heads(lab: Lab, model: MaskedWordModel, words: list[str]) -> None:
     probe = fill_gaps(model, probe_sentences(), "agreement")[0].float().mean()
     probe = lab.record("probe.agrees_with_subject", probe, rtol=0, atol=0.1)
     lab.say(
-        f'But what was learned? In this grammar the subject is always the first noun. A probe outside it, "near the dogs the '
-        f'cat <is> very old": the model agrees with the true subject in {100 * probe:.0f} % of {len(probe_sentences())} of these, '
-        f"and with the first noun in the others. A perfect score on held-out sentences does not tell which rule was learned."
+        'But what was learned? In this grammar the subject is always the first noun. A probe outside it, for instance "near '
+        f'the dogs the cat <is> very old": in {100 * probe:.0f} % of {len(probe_sentences())} such sentences the model agrees with '
+        "the true subject, and with the first noun in the others. A perfect score on held-out sentences does not tell which "
+        "rule was learned."
     )
     counts = {h: attractor_accuracy(model if h == n_heads else train_model(lab, h), test) for h in HEAD_COUNTS}
     by_count = lab.record_all("n_heads", {f"{h}.accuracy": value for h, value in counts.items()}, rtol=0.05)
@@ -550,10 +551,11 @@ def show_rnn(lab: Lab) -> None:
     slower = [n for n, a, b in zip(LENGTHS, times["attention"], times["RNN"], strict=True) if a > b]
     where = "n = " + ", ".join(map(str, slower)) if slower else "none of these lengths"
     lab.say(
-        f"Fitted from n = 256 on: {', '.join(f'{kind} n^{p:.1f}' for kind, p in exponents.items())}. The operation counts n d^2 "
-        f"and n^2 d cross at n = d = {D_TIMED}; by the clock attention is slower than the RNN at "
-        f"{where}: an operation count is not a time. An LSTM step costs four times the operations of an RNN step, yet takes "
-        f"{times['LSTM'][-1] / times['RNN'][-1]:.2f} times its time at n = {LENGTHS[-1]}: the library computes it in another way."
+        f"Fitted from n = 256 on: {', '.join(f'{kind} n^{p:.1f}' for kind, p in exponents.items())}. The operation counts "
+        f"n d^2 and n^2 d cross at n = d = {D_TIMED}; by the clock attention is slower than the RNN at "
+        f"{where}: an operation count is not a time. An LSTM step costs four times the operations of an RNN step, yet "
+        f"takes {times['LSTM'][-1] / times['RNN'][-1]:.2f} times its time at n = {LENGTHS[-1]}: the library computes it "
+        "in another way."
     )
     bytes_2048 = {kind: memory_bytes(kind, 2048) for kind in ("attention", "RNN")}
     lab.record_all("memory", {f"{kind.lower()}.bytes.n2048": value for kind, value in bytes_2048.items()}, rtol=0)
