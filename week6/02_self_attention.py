@@ -370,9 +370,9 @@ def show_heads(lab: Lab, model: MaskedWordModel, words: list[str]) -> None:
     probe = lab.record("probe.agrees_with_subject", probe, rtol=0, atol=0.1)
     lab.say(
         'But what was learned? In this grammar the subject is always the first noun. A probe outside it, for instance "near '
-        f'the dogs the cat <is> very old": in {100 * probe:.0f} % of {len(probe_sentences())} such sentences the model agrees '
-        "with the true subject, and with the first noun in the others. A perfect score on held-out sentences does not tell which "
-        "rule was learned."
+        f'the dogs the cat <is> very old": in {100 * probe:.0f} % of {len(probe_sentences())} such sentences the model '
+        "agrees with the true subject, and with the first noun in the others. A perfect score on held-out sentences does "
+        "not tell which rule was learned."
     )
     counts = {h: attractor_accuracy(model if h == n_heads else train_model(lab, h), test) for h in HEAD_COUNTS}
     by_count = lab.record_all("n_heads", {f"{h}.accuracy": value for h, value in counts.items()}, rtol=0.05)
