@@ -1,0 +1,260 @@
+"""Lab 3: its measurements, as orderings and bounds with room to spare, and its tasks and masks by hand."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from conftest import load, make_lab
+
+lab3 = load(3)
+torch.set_num_threads(1)  # as in a run; two threads may be many times slower
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+# --- order, sines, shift ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module", params=[0, 1])
+def differences(request):
+    torch.manual_seed(request.param)
+    return {case: lab3.order_differences(outputs) for case, outputs in lab3.measure_order().items()}
+
+
+def test_without_positions_the_vectors_change_places_and_nothing_else(differences):
+    without = differences["without positions"]
+    assert without["same_word"].max() < 1e-13 and without["pooled"].max() < 1e-13
+    assert without["same_place"].min() > 0.01  # not "the same output"
+
+
+@pytest.mark.parametrize("case", ["with positions", "without, causal mask"])
+def test_positions_and_a_causal_mask_end_the_equivariance(case, differences):
+    assert differences[case]["same_word"].min() > 0.01 and differences[case]["pooled"].min() > 0.001
+
+
+def test_order_differences_by_hand():
+    first = torch.tensor([[1.0, 0.0], [2.0, 0.0], [4.0, 0.0]])
+    second = torch.tensor([[4.0, 0.5], [2.0, 0.0], [1.0, 0.0]])  # "you" alone has changed, by 0.5
+    found = lab3.order_differences(torch.stack([first, second])[None])
+    assert found["words"].tolist() == [[0.0, 0.0, 0.5]] and found["same_word"].item() == 0.5
+    assert found["same_place"].item() == 3.0 and found["pooled"].item() == pytest.approx(0.5 / 3)
+
+
+def test_fast_columns_turn_as_their_wavelength_says():
+    found = lab3.measure_sinusoids()
+    wavelengths = 2 * math.pi * 10_000 ** (np.arange(0, lab3.D_MODEL, 2) / lab3.D_MODEL)
+    np.testing.assert_allclose(found["turns"], (lab3.N_POSITIONS - 1) / wavelengths, rtol=1e-3)
+    assert found["fast_share"] > 0.99
+
+
+@pytest.mark.parametrize("offset", [1, 3, 8])
+def test_one_matrix_shifts_sines_and_no_matrix_shifts_random_numbers(offset):
+    found = lab3.measure_shift(offset, generator())
+    assert found["error"] < 1e-11 and found["random_left"] > 0.9
+    assert found["pointing"] == 1.0
+
+
+def test_unexplained_by_hand():
+    doubling = 2.0 ** torch.arange(5, dtype=torch.float64)[:, None]
+    assert lab3.unexplained(doubling, 2) < 1e-12
+    ends = torch.tensor([[1.0], [1.0], [1.0], [0.0]], dtype=torch.float64)  # best factor 2/3: leaves (1/3, 1/3, -2/3)
+    assert lab3.unexplained(ends, 1) == pytest.approx(math.sqrt((1 + 1 + 4) / 9) / math.sqrt(2))
+
+
+def test_similarity_falls_first_and_not_for_ever():
+    similarity, rise = lab3.measure_similarity()
+    assert similarity[0] == pytest.approx(1) and 2 < rise < 20
+    assert (similarity[:rise].diff() < 0).all() and similarity[rise] > similarity[rise - 1]
+    angles = 5 / 10_000 ** (torch.arange(0, lab3.D_MODEL, 2) / lab3.D_MODEL)
+    assert similarity[5].item() == pytest.approx(angles.cos().mean().item(), abs=1e-6)
+
+
+# --- the tasks and the model --------------------------------------------------------------------------------------
+
+
+def test_back_asks_for_the_token_offset_steps_back():
+    tokens, asked = lab3.sequences("back", 5, 7, 3, generator())
+    assert tokens.shape == asked.shape == (5, 7) and set(tokens.flatten().tolist()) <= set(range(lab3.VOCABULARY))
+    assert asked[0].tolist() == [-1, -1, -1, 0, 1, 2, 3]
+
+
+def test_recent_asks_at_every_blank_for_the_last_letter():
+    tokens, asked = lab3.sequences("recent", 11, 53, 3, generator())
+    assert 0.08 < (tokens > 0).float().mean() < 0.25
+    for row, positions in zip(tokens.tolist(), asked.tolist(), strict=True):
+        latest = -1
+        for t, token in enumerate(row):
+            assert positions[t] == (-1 if token else latest)
+            latest = t if token else latest
+
+
+@pytest.mark.parametrize("encoding", [*lab3.STYLES, lab3.UNNORMED])
+def test_no_encoding_lets_a_model_see_the_future_or_beyond_its_window(encoding):
+    torch.manual_seed(0)
+    model, tokens = lab3.Pointer(encoding, 16).eval(), torch.randint(16, (1, 19), generator=generator())
+    changed = tokens.clone()
+    changed[0, 7] = (tokens[0, 7] + 1) % 16
+    moved = (model(changed)[0] - model(tokens)[0]).abs().amax(dim=-1)[0] > 0
+    assert not moved[:7].any() and moved[7:].all()
+    moved = (model(changed, window=5)[0] - model(tokens, window=5)[0]).abs().amax(dim=-1)[0] > 0
+    assert moved.nonzero().flatten().tolist() == [7, 8, 9, 10, 11]
+
+
+def test_all_encodings_start_from_the_same_weights():
+    models = []
+    for encoding in lab3.STYLES:
+        torch.manual_seed(7)
+        models.append(lab3.Pointer(encoding, 16).state_dict())
+    for model in models:
+        assert all(torch.equal(model[name], models[0][name]) for name in models[0])
+
+
+def test_rotary_attention_depends_on_distances_alone_and_only_through_q_and_k():
+    torch.manual_seed(0)
+    layer, x = lab3.RotaryAttention(8, 2).double(), torch.randn(1, 5, 8, dtype=torch.float64)
+    shifted = torch.cat([torch.randn(1, 3, 8, dtype=torch.float64), x], dim=1)
+    near = torch.ones(8, 8, dtype=torch.bool)
+    near[3:, :3] = False  # the words in front are there, but hidden
+    output = layer(x, mask=near[3:, 3:])[0]
+    torch.testing.assert_close(layer(shifted, mask=near)[0][:, 3:], output, rtol=0, atol=1e-12)
+    plain = lab3.MultiHeadAttention(8, 2).double()
+    plain.load_state_dict(layer.state_dict())
+    assert (plain(x)[0] - output).abs().max() > 1e-4
+    torch.testing.assert_close(plain(x[:, :1])[0], layer(x[:, :1], mask=near[:1, :1])[0])  # position 0 is not turned
+
+
+class Oracle:
+    """Answers "recent" with the current token ("wrong" at every blank), or "back" rightly but at the positions `wrong`."""
+
+    def __init__(self, offset, wrong=()):
+        self.offset, self.wrong = offset, wrong
+
+    def __call__(self, tokens, window):
+        answers = tokens.roll(self.offset, dims=1)
+        answers[:, list(self.wrong)] = (answers[:, list(self.wrong)] + 1) % lab3.VOCABULARY
+        weights = torch.zeros(len(tokens), lab3.N_HEADS, tokens.shape[1], tokens.shape[1])
+        weights[:, 1] = 0.25 * torch.eye(tokens.shape[1]).roll(self.offset, dims=0)
+        weights[:, 2] = 0.75 * torch.eye(tokens.shape[1]).roll(self.offset, dims=0)
+        return torch.nn.functional.one_hot(answers, lab3.VOCABULARY).float(), weights
+
+
+def test_evaluation_counts_the_last_positions_and_finds_the_head():
+    trial = lab3.Trial(length=16, offset=3, n_steps=1, n_test=5)
+    test = lab3.evaluate(Oracle(3, wrong=(2, 5, 40)), "back", 48, trial, seed=0)
+    assert test["accuracy"] == pytest.approx(15 / 16)  # of the last 16 positions, 40 is wrong
+    assert test["head"] == 2 and test["on_asked"] == pytest.approx(0.75)
+    assert test["by_position"].tolist() == [float(t >= 3 and t not in (5, 40)) for t in range(48)]
+    assert lab3.evaluate(Oracle(3), "back", 16, trial, seed=0)["accuracy"] == 1.0  # where nothing is asked nothing counts
+    assert lab3.evaluate(Oracle(0), "recent", 48, trial, seed=0)["accuracy"] == 0.0
+
+
+def test_weights_by_distance_by_hand():
+    weights = torch.tensor([[1.0, 0.0, 0.0, 0.0], [0.5, 0.5, 0.0, 0.0], [0.2, 0.3, 0.5, 0.0], [0.0, 0.2, 0.1, 0.7]])
+    assert lab3.by_distance([{"tests": [{"weights": weights}]}], 2) == pytest.approx([0.6, 0.2, 0.2])
+
+
+def test_linear_is_erased_by_the_layer_norm():
+    torch.manual_seed(0)
+    models = [lab3.Pointer("linear", 16), lab3.Pointer("linear", 16)]
+    assert lab3.linear_effect(models, 16) < 1e-12
+    tokens = torch.arange(16)[None]
+    unnormed, none = lab3.Pointer(lab3.UNNORMED, 16), lab3.Pointer("none", 16)
+    none.norm_1 = torch.nn.Identity()
+    none.load_state_dict(unnormed.state_dict())
+    assert (unnormed(tokens)[0] - none(tokens)[0]).abs().max() > 0.01
+
+
+# --- what training finds ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """Every encoding on both tasks, once: shorter sequences than in a full run, and another seed."""
+    trial, found = lab3.Trial(length=16, offset=2, n_steps=200, n_test=24), {}
+    for task in lab3.TASKS:
+        for encoding in lab3.STYLES:
+            torch.manual_seed(3)
+            model = lab3.Pointer(encoding, trial.length)
+            lab3.train_pointer(model, task, trial, generator(3))
+            lengths = (trial.lengths[0], trial.lengths[1], trial.lengths[3])
+            tests = [lab3.evaluate(model, task, length, trial, seed=5) for length in lengths]
+            window = lab3.evaluate(model, task, lengths[-1], trial, seed=5, window=trial.length)
+            found[task, encoding] = {"model": model, "tests": tests, "window": window}
+    return found
+
+
+def accuracy(trained, task, encoding):
+    return [test["accuracy"] for test in trained[task, encoding]["tests"]]
+
+
+def test_four_encodings_point_and_three_cannot(trained):
+    for encoding in ("learned", "sinusoidal", "relative", "rope"):
+        assert accuracy(trained, "back", encoding)[0] > 0.9
+    for encoding in ("none", "linear", "alibi"):
+        assert accuracy(trained, "back", encoding)[0] < 0.6
+
+
+def test_absolute_positions_fail_where_training_ended_and_the_relative_bias_fails_last(trained):
+    for encoding in ("learned", "sinusoidal"):
+        assert accuracy(trained, "back", encoding)[1] < 0.6
+        assert trained["back", encoding]["window"]["accuracy"] < 0.7
+    others = [accuracy(trained, "back", encoding)[-1] for encoding in lab3.STYLES if encoding != "relative"]
+    assert accuracy(trained, "back", "relative")[-1] > max(others) + 0.1
+
+
+def test_hiding_new_distances_mends_relative_methods(trained):
+    for encoding in ("relative", "rope"):
+        assert trained["back", encoding]["window"]["accuracy"] > 0.9
+    assert accuracy(trained, "back", "rope")[-1] < 0.5
+
+
+def test_the_learned_table_fails_at_its_first_untrained_row(trained):
+    right = trained["back", "learned"]["tests"][1]["by_position"]
+    assert right[12:16].mean() > 0.8 and right[16:20].mean() < 0.4
+
+
+def test_alibi_keeps_the_most_recent_letter_at_any_length(trained):
+    final = {encoding: accuracy(trained, "recent", encoding)[-1] for encoding in lab3.STYLES}
+    assert final["alibi"] > 0.5 and final["alibi"] == max(final.values())
+    assert final["alibi"] > max(final[encoding] for encoding in ("none", "learned", "sinusoidal", "rope")) + 0.3
+
+
+# --- the run ------------------------------------------------------------------------------------------------------
+
+
+def test_required_records_and_printed_findings(fast_runs):
+    run = fast_runs["03", "ascii"]
+    results = json.loads((run.out / "03_results.json").read_text())["results"]
+    required = {"equivariance.max_difference", "pooled.max_difference", "shift.max_error", "similarity.first_rise_distance"}
+    required |= {f"extrapolation.{encoding}.{length}" for encoding in lab3.STYLES for length in (24, 48, 96, 192)}
+    assert set(results) >= required
+    printed = " ".join(run.process.stdout.decode("ascii").split())
+    assert f"is larger again at {results['similarity.first_rise_distance']['value']:.0f}" in printed
+    assert f"of at most {results['shift.max_error']['value']:.0e}" in printed
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [("--offset", "0"), ("--offset", "9"), ("--offset", "two"), ("--length", "15"), ("--length", "33"), ("--steps", "0")],
+)
+def test_a_bad_flag_is_one_line_and_nothing_is_written(flags, tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        make_lab(lab3, tmp_path / "out", *flags)
+    error = capsys.readouterr().err
+    assert stop.value.code == 2 and error.count("\n") == 1 and "whole number from" in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_extreme_flags_work(tmp_path):
+    lab = make_lab(lab3, tmp_path, "--offset", "8", "--length", "16")
+    lab3.show_shift(lab, lab.options.offset)
+    trial = lab3.Trial(16, 8, n_steps=2, n_test=2)
+    found = lab3.run_trials(lab, trial, n_seeds=2)
+    lab3.show_comparison(lab, found, trial)
+    lab3.show_extrapolation(lab, found, trial)
+    assert len(list(tmp_path.glob("03_*.png"))) == 3
