@@ -35,6 +35,9 @@ MODEL_STYLES = {
     "RNN": {"color": VERMILLION, "marker": "s", "ls": "--"},
     "LSTM": {"color": ORANGE, "marker": "^", "ls": "-."},
     "LSTM, forget bias 3": {"color": PURPLE, "marker": "v", "ls": "-."},
+    "GRU": {"color": GREEN, "marker": "D", "ls": ":"},
+    "least squares": {"color": GREY, "marker": "v", "ls": ":"},
+    "limit: fitted sine": {"color": "black", "marker": "x", "ls": "--"},
 }
 # No file carries a version or a date: the same picture gives the same bytes on every day.
 _METADATA = {

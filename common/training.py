@@ -16,6 +16,7 @@ def train(
     *,
     lr: float,
     warmup: float = 0.1,
+    beta_2: float = 0.999,
 ) -> list[float]:
     """AdamW with gradients clipped to norm 1 and a one-cycle schedule: warm-up from lr / 25 to `lr`, then a cosine to 0.
 
@@ -28,12 +29,13 @@ def train(
         n_steps: their number.
         lr: the highest learning rate.
         warmup: share of the steps that warm up; 0 starts at the full rate, and the same cosine follows.
+        beta_2: how long AdamW remembers squared gradients; runs of a thousand steps gain from less than the default.
 
     Returns:
         the loss of each step.
     """
     # foreach: all parameters in one go, about a quarter faster for small models
-    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, foreach=True)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, beta_2), foreach=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=n_steps, pct_start=float(warmup))
     model.train()
     losses = []

@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 
+from common.heads import jensen_shannon, silenced
 from common.toy_language import MaskedWordModel, sentences
 from conftest import load, make_lab
 
@@ -30,7 +31,7 @@ def test_heads_look_at_the_subject_and_carry_agreement(trained):
     found = lab2.measure_heads(trained, TEST)
     assert found["agreement"]["attention"].max() > 2 * found["agreement"]["even"]
     assert all(data["accuracy"] > 0.97 for data in found.values())
-    without = lab2.silenced(trained, 0, 1, 2, 3)
+    without = silenced(trained, 0, 1, 2, 3)
     assert lab2.measure_heads(without, TEST)["agreement"]["accuracy"] < 0.7  # one head may be spared, not all of them
 
 
@@ -43,7 +44,7 @@ def test_silencing_removes_exactly_one_head():
     hook.remove()
     kept = heads[0].clone()
     kept[..., 8:16] = 0
-    torch.testing.assert_close(lab2.silenced(model, 1).block.attention(x)[0], attention.w_o(kept))
+    torch.testing.assert_close(silenced(model, 1).block.attention(x)[0], attention.w_o(kept))
     assert (attention.w_o.weight != 0).all()  # the original is untouched
 
 
@@ -74,9 +75,9 @@ def test_the_headline_says_what_was_found(attention, drop, says):
 
 def test_jensen_shannon_of_equal_and_of_disjoint_weights():
     p, q = torch.tensor([[0.5, 0.5, 0.0, 0.0]]), torch.tensor([[0.0, 0.0, 0.3, 0.7]])
-    assert lab2.jensen_shannon(p, p) == pytest.approx(0, abs=1e-7)
-    assert lab2.jensen_shannon(p, q) == pytest.approx(math.log(2))
-    assert lab2.jensen_shannon(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.5, 0.5]])) == pytest.approx(0.2157615)
+    assert jensen_shannon(p, p) == pytest.approx(0, abs=1e-7)
+    assert jensen_shannon(p, q) == pytest.approx(math.log(2))
+    assert jensen_shannon(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.5, 0.5]])) == pytest.approx(0.2157615)
 
 
 def test_training_makes_heads_differ_more_than_random_ones(trained):
@@ -94,7 +95,7 @@ def test_the_model_learned_the_first_noun_not_the_subject(trained):
 def test_a_pair_of_heads_costs_at_least_as_much_as_the_same_heads_alone(trained):
     found = lab2.measure_heads(trained, TEST)
     assert lab2.worst_pair(trained, TEST, "agreement") >= found["agreement"]["drop"].max() - 0.05
-    everything = lab2.silenced(trained, 0, 1, 2, 3)
+    everything = silenced(trained, 0, 1, 2, 3)
     assert lab2.worst_pair(everything, TEST, "agreement") == pytest.approx(0)
 
 

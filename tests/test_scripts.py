@@ -19,6 +19,16 @@ FIGURES = {
     "02": ["self_attention_components", "multi_head_attention", "rnn_vs_attention"],
     "03": ["encoding_comparison", "extrapolation", "position_effect", "positional_encoding_sinusoidal", "relative_position"],
     "04": ["transformer_dataflow", "attention_patterns", "residual_effect", "norm_and_activation", "pre_vs_post_norm"],
+    "05": [
+        "sample_sequences",
+        "performance_comparison",
+        "learning_curves",
+        "attention_patterns",
+        "multihead_analysis",
+        "position_importance",
+        "recall",
+        "common_mistakes",
+    ],
 }
 TIMED = ("02",)  # labs whose figures show wall-clock times, and so differ from run to run
 

@@ -15,7 +15,6 @@ It writes:   02_self_attention_components, 02_multi_head_attention, 02_rnn_vs_at
 from __future__ import annotations
 
 import argparse
-import copy
 import itertools
 import sys
 import time
@@ -33,6 +32,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from common.attention import MultiHeadAttention, padding_mask
+from common.heads import jensen_shannon, silenced
 from common.plotting import BLUE, GREY, MODEL_STYLES, VERMILLION, curve, heatmap, panels
 from common.positional_encoding import LearnedEncoding
 from common.toy_language import (
@@ -216,15 +216,6 @@ FIGURE_2 = "02_multi_head_attention"
 NEEDED = 0.2  # a head counts as needed for a skill if silencing it costs more than this
 
 
-def silenced(model: MaskedWordModel, *heads: int) -> MaskedWordModel:
-    """A copy whose `heads` contribute nothing: the columns of W_O that read their outputs are zero."""
-    model = copy.deepcopy(model)
-    width = model.block.attention.d_head
-    for head in heads:
-        model.block.attention.w_o.weight.data[:, head * width : (head + 1) * width] = 0
-    return model
-
-
 def measure_heads(model: MaskedWordModel, test: Sequence[Sentence]) -> dict[str, dict]:
     """For each skill: "accuracy"; by head, "drop" of the accuracy when it is silenced; and, from the hidden word,
     mean "attention" (H,) to the word of LOOKS_AT, its standard deviation "spread" (H,) over the sentences, and what an
@@ -259,12 +250,6 @@ def diversity(model: MaskedWordModel, test: Sequence[Sentence]) -> float:
     _, weights = fill_gaps(model, usable, "agreement")  # (B, H, T)
     pairs = itertools.combinations(weights.unbind(dim=1), 2)
     return torch.tensor([jensen_shannon(p, q) for p, q in pairs]).mean().item()
-
-
-def jensen_shannon(p: Tensor, q: Tensor) -> float:
-    """Mean over the rows of H((p + q) / 2) - (H(p) + H(q)) / 2, with the entropy H in nats: 0 if equal, at most log 2."""
-    h_mixed, h_p, h_q = (torch.special.entr(x).sum(dim=-1) for x in ((p + q) / 2, p, q))
-    return (h_mixed - (h_p + h_q) / 2).mean().item()
 
 
 def untrained_heads(model: MaskedWordModel) -> MaskedWordModel:
