@@ -6,7 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from update_lesson import LESSONS, OUTPUTS, ROOT, complaints, recorded_values, rounded_like, shown_numbers, updated
+from update_lesson import (
+    LESSONS,
+    OUTPUTS,
+    ROOT,
+    complaints,
+    recorded_values,
+    rounded_like,
+    shown_numbers,
+    updated,
+    with_particles,
+)
 
 KOREAN, ENGLISH = LESSONS
 BOTH = pytest.mark.parametrize("path", [pytest.param(path, id=path.name) for path in LESSONS])
@@ -163,6 +173,16 @@ def test_updating_mends_what_was_complained_of_and_nothing_else():
     assert [line.split(": ", 1)[1] for line in complaints(new, values)] == ["no record 01:c"]
 
 
+@pytest.mark.parametrize(
+    ("text", "right"),
+    [("0.93를 ", "0.93을 "), ("0.92을 ", "0.92를 "), ("0.97으로,", "0.97로,"), ("0.93로 ", "0.93으로 "), ("0.4은 ", "0.4는 ")]
+    + [(same, same) for same in ("0.90이 ", "0.93이고", "3e-04를 ", "256바이트", "0.45가 ", "1.8과 ", "0.98과 ")],
+)
+def test_a_particle_follows_the_sound_of_its_number(text, right):
+    assert with_particles(f"<!--01:a-->{text}") == f"<!--01:a-->{right}"
+    assert with_particles(text) == text  # not behind a marker
+
+
 LESSON = "# A\n<p> <!--01:a-->1 <!--01:b-->2\n![a heat map](x.png)\n```bash\n# no heading\n```\n## B `c`, d?\n<!--01:a-->1"
 
 
@@ -221,6 +241,10 @@ def test_what_github_would_not_render_is_named(line, n_bad):
 @BOTH
 def test_numbers_are_the_recorded_ones(path):
     assert complaints(read(path), recorded_values()) == []
+
+
+def test_korean_particles_fit_their_numbers():
+    assert with_particles(read(KOREAN)) == read(KOREAN)
 
 
 @BOTH

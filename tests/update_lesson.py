@@ -6,7 +6,8 @@ A measured number in the lesson stands right behind an invisible marker that nam
 
 01 is the lab, the rest the key in week6/outputs/01_results.json. The number is the recorded one, rounded to the digits
 that are shown; the notations are 0.92, 16,777,216 and 3.4e-04. This script rewrites the numbers in both languages, keeps
-their notation and digits, and lists what changed, because a sentence around a number may have become false.
+their notation and digits, fits the Korean particles behind them, and lists what changed, because a sentence around a
+number may have become false.
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ LESSONS = (ROOT / "week6" / "README.md", ROOT / "week6" / "README.en.md")
 OUTPUTS = ROOT / "week6" / "outputs"
 
 _MARKER = re.compile(r"<!--(\d\d:\S+?)-->")
+_PARTICLE = re.compile(r"(<!--\d\d:\S+?-->-?[\d.,]*(\d))(을|를|은|는|이|가|과|와|으로|로)(?=[\s,.])")
+_AFTER_CONSONANT = {"를": "을", "는": "은", "가": "이", "와": "과", "로": "으로"}
+_AFTER_VOWEL = {consonant: vowel for vowel, consonant in _AFTER_CONSONANT.items()}
 _NUMBER = re.compile(r"-?\d[\d,]*(?:\.(?P<decimals>\d+))?(?P<exponent>e[+-]\d\d+)?")
 
 
@@ -69,6 +73,17 @@ def rounded_like(value: float, example: str) -> str:
     return number if number.strip("-0.,") else number.lstrip("-")  # no "-0.00"
 
 
+def with_particles(text: str) -> str:
+    """The Korean text with the particle behind each number as the number is read aloud: 0.92를 (i), but 0.93을 (sam)."""
+
+    def fitting(match: re.Match) -> str:
+        number, digit, particle = match.groups()
+        vowel = digit in "2459" or (particle in ("로", "으로") and digit in "178")  # il, chil, pal end in l, and take 로
+        return number + (_AFTER_VOWEL if vowel else _AFTER_CONSONANT).get(particle, particle)
+
+    return _PARTICLE.sub(fitting, text)
+
+
 def recorded_values(folder: Path = OUTPUTS) -> dict[str, float]:
     """All findings of the labs, under "01:key"."""
     values = {}
@@ -92,11 +107,11 @@ def complaints(text: str, values: Mapping[str, float]) -> list[str]:
 
 
 def updated(text: str, values: Mapping[str, float]) -> str:
-    """The text with every number behind a marker as recorded; what has no record stays as it is."""
+    """The text with every number behind a marker as recorded, and Korean particles to match; what has no record stays."""
     for shown in reversed(shown_numbers(text)):
         if shown.number and shown.key in values:
             text = text[: shown.start] + rounded_like(values[shown.key], shown.number) + text[shown.end :]
-    return text
+    return with_particles(text)
 
 
 def main() -> int:
