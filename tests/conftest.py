@@ -19,6 +19,7 @@ from common.lab import open_lab
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = sorted((ROOT / "week6").glob("[0-9][0-9]_*.py"))
 matplotlib.use("Agg")
+torch.set_num_threads(1)  # as the labs do: on these sizes more threads are slower
 
 
 @pytest.fixture(autouse=True)

@@ -24,7 +24,6 @@ from wrong_answers import WRONG as WRONG_ANSWERS
 from wrong_answers import norm_in_place, softmax_in_place
 
 BY_NAME = {exercise.name: exercise for exercise in EXERCISES}
-torch.set_num_threads(1)
 EACH = pytest.mark.parametrize("exercise", EXERCISES, ids=lambda exercise: exercise.name)
 GENERAL = [mistake for mistake in vars(grader).values() if isinstance(mistake, grader.Mistake)]
 
