@@ -10,39 +10,28 @@ import argparse
 import gc
 import os
 import sys
-import tempfile
 import textwrap
 import time
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
+from common.command_line import COMMON_FLAGS, Parser, add_common_arguments, console_path, output_folder
 from common.results import Results, write_whole
 
-# torch and matplotlib take seconds to load and are imported where they are used, so that this module is there at once:
-# a script imports it first, and from then on Ctrl-C ends the script with one line, also while torch loads.
-if TYPE_CHECKING:
-    import torch
-    from matplotlib.figure import Figure
+gc.disable()  # a third of the time in which these two load is a search for garbage among what stays until the end
+import matplotlib.pyplot as plt
+import torch
+from matplotlib.figure import Figure
+
+gc.freeze()  # nor is it searched later, which saves half a second at exit
+gc.enable()
+
+from common.plotting import figure_bytes, use_style
 
 Item = TypeVar("Item")
-FORMATS = ("png", "svg", "pdf")
-MAX_SEED = 2**32 - 1
-COMMON_FLAGS = ("out", "fast", "seed", "format", "dpi", "show")
 WIDTH = 96  # columns of the console output
-
-
-def _end_quietly_on_ctrl_c(kind, error, traceback) -> None:
-    if not issubclass(kind, KeyboardInterrupt):
-        sys.__excepthook__(kind, error, traceback)
-        return
-    sys.stdout.flush()
-    print("\nInterrupted.", file=sys.stderr, flush=True)
-    os._exit(130)  # not sys.exit, which an excepthook cannot turn into a status
-
-
-sys.excepthook = _end_quietly_on_ctrl_c
 
 
 class LabError(Exception):
@@ -60,10 +49,6 @@ class Lab:
     """
 
     def __init__(self, script: Path, options: argparse.Namespace):
-        import torch
-
-        from common.plotting import use_style
-
         torch.set_num_threads(1)  # at these sizes more threads are slower, and less reproducible
         use_style()
         self.number = int(script.name[:2])
@@ -80,8 +65,6 @@ class Lab:
 
     def generator(self, section: str) -> torch.Generator:
         """A fresh generator for one section's data."""
-        import torch
-
         return torch.Generator().manual_seed(self.seed(section))
 
     # --- console ----------------------------------------------------------------------------------------------------
@@ -133,10 +116,6 @@ class Lab:
 
     def figure(self, fig: Figure, name: str) -> None:
         """Write a figure in every format asked for, and close it unless --show wants it."""
-        import matplotlib.pyplot as plt
-
-        from common.plotting import figure_bytes
-
         for suffix in self.options.format:
             self._write(f"{name}.{suffix}", figure_bytes(fig, suffix, self.options.dpi))
             self._figures.append(f"{name}.{suffix}")
@@ -145,8 +124,6 @@ class Lab:
 
     def finish(self) -> None:
         """Write the findings, say where everything is, and show the figures if asked."""
-        import matplotlib.pyplot as plt
-
         name = f"{self.number:02d}_results.json"
         self._write(name, self._results.to_json())
         self.section(f"Written to {console_path(self.out)}")
@@ -159,71 +136,6 @@ class Lab:
             write_whole(self.out / name, content)
         except OSError as error:
             raise LabError(f"cannot write {console_path(self.out / name)}: {error.strerror}") from error
-
-
-def ascii_only(text: str) -> str:
-    """The text with every other letter as an escape, so that any console can print it."""
-    return text.encode("ascii", "backslashreplace").decode()
-
-
-def console_path(path: Path) -> str:
-    """The path as ASCII: relative where that is short, as a file:// address where it has other letters."""
-    path = path.resolve()
-    if path.is_relative_to(Path.cwd()):
-        path = path.relative_to(Path.cwd())
-    return str(path) if str(path).isascii() else path.resolve().as_uri()
-
-
-# --- flags ----------------------------------------------------------------------------------------------------------
-
-
-class Parser(argparse.ArgumentParser):
-    """argparse that refuses abbreviated flags and answers a mistake with one ASCII line and status 2."""
-
-    def __init__(self, **kwargs):
-        super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **kwargs)
-
-    def error(self, message: str):
-        self.exit(2, f"{self.prog}: {ascii_only(' '.join(message.split()))} (--help lists the flags)\n")
-
-
-def whole_number(low: int, high: int) -> Callable[[str], int]:
-    """An argparse type: a whole number from low to high."""
-
-    def parse(text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            value = low - 1
-        if not low <= value <= high:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {low} to {high}")
-        return value
-
-    return parse
-
-
-def add_common_arguments(parser: Parser) -> None:
-    """The flags that scripts and runner share."""
-    parser.add_argument("--out", metavar="DIR", help="folder for figures and results (default: outputs/)")
-    parser.add_argument("--fast", action="store_true", help="less training, same figures; into outputs/fast/")
-    parser.add_argument("--seed", type=whole_number(0, MAX_SEED), default=0, metavar="N", help="default: 0")
-    parser.add_argument("--format", action="append", choices=FORMATS, help="of the figures; may be repeated")
-    parser.add_argument("--dpi", type=whole_number(30, 1200), default=150, metavar="N", help="default: 150")
-
-
-def output_folder(parser: Parser, out: str | None, default: Path) -> Path:
-    """The folder, made and tried; a one-line error and status 2 if it cannot be written."""
-    folder = default if out is None else Path(out)
-    try:
-        if out == "" or (folder.exists() and not folder.is_dir()):
-            parser.error(f"argument --out: {out!r} is not a folder; give a folder, which is made if it is missing")
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        parser.error(f"argument --out: cannot write to {str(folder)!r} ({reason}); give a folder you may write to")
-    return folder
 
 
 def open_lab(
@@ -241,6 +153,7 @@ def open_lab(
         add_arguments(parser)
     options = parser.parse_args(argv)
     options.format = list(dict.fromkeys(options.format or ["png"]))
+    options.dpi = options.dpi or (75 if options.fast else 150)
     _choose_backend(parser, options.show)
     default = script.parent / "outputs" / ("fast" if options.fast else "")
     options.out = output_folder(parser, options.out, default)
@@ -248,18 +161,14 @@ def open_lab(
 
 
 def _choose_backend(parser: Parser, show: bool) -> None:
-    import matplotlib
-    import matplotlib.pyplot as plt
-
     if not show:
-        matplotlib.use("Agg")  # draws into memory: no display is needed
+        plt.switch_backend("Agg")  # draws into memory: no display is needed
     elif plt.get_backend().lower() == "agg":
         parser.error("argument --show: there is no display here; leave it out and open the files instead")
 
 
 def run(main: Callable[[Lab], None], script: str, add_arguments: Callable[[Parser], None] | None = None) -> None:
     """Run a lab as a script: flags from the command line, one line instead of a traceback for a user's mistake."""
-    gc.freeze()  # what torch brought stays until the end: not searching it for garbage saves half a second at exit
     sys.stdout.reconfigure(errors="backslashreplace")
     doc = sys.modules["__main__"].__doc__
     lab = open_lab(script, sys.argv[1:], add_arguments, doc)

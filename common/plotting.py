@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import io
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
+from matplotlib.ticker import LogLocator, NullFormatter
 
 STYLE_SHEET = Path(__file__).with_name("labs.mplstyle")
 # Okabe-Ito, by name; the style sheet cycles through the same ones.
@@ -155,6 +157,34 @@ def curve(
             va="center",
             fontweight="bold",
         )
+
+
+def seed_band(ax: Axes, x: Sequence[float], values: np.ndarray, label: str, **style) -> None:
+    """The mean over the seeds of values (seeds, len(x)), and a band that holds all seeds."""
+    curve(ax, x, values.mean(axis=0), low=values.min(axis=0), high=values.max(axis=0), label=label, **style)
+
+
+def seed_dots(ax: Axes, values: Mapping[str, Sequence[float]], styles: Sequence[Mapping]) -> None:
+    """A row for each name on a logarithmic axis: a large marker and its number for the mean, a dot for each seed."""
+    means = [float(np.mean(seeds)) for seeds in values.values()]
+    for i, (seeds, style) in enumerate(zip(values.values(), styles, strict=True)):
+        ax.plot(means[i], i, color=style["color"], marker=style["marker"], ms=13, alpha=0.7)
+        ax.plot(seeds, [i] * len(seeds), "o", color="black", ms=3.5)
+        ax.annotate(number(means[i]), (max(seeds), i), xytext=(13, 0), textcoords="offset points", va="center")
+    ax.set(xscale="log", xlim=(min(means) / 3, max(means) * 8), ylim=(len(means) - 0.4, -0.6))
+    ax.set_yticks(range(len(means)), values)
+
+
+def number(x: float) -> str:
+    """Three digits, as a power of ten below 0.001."""
+    return f"{x:.3g}" if x >= 1e-3 else f"{x:.1e}"
+
+
+def plain_ticks(axis: Axis) -> None:
+    """Labels at 1, 2 and 5 of each decade of a logarithmic axis, without powers of ten."""
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter(NullFormatter())
 
 
 def weight_bars(ax: Axes, words: Sequence[str], weights: Sequence[float], *, mark: Sequence[int]) -> None:

@@ -1,11 +1,13 @@
 """How fast the labs are on this machine: `python tests/benchmark.py`. Prints; asserts nothing, because clocks differ.
 
-Seconds and peak memory of each lab and of the suite, and one block's forward and backward pass beside
-nn.TransformerEncoderLayer in the same run. Compare ratios; absolute times belong to the machine and the moment.
+Seconds and peak memory of each lab and of the suite, one block's forward and backward pass beside
+nn.TransformerEncoderLayer in the same run, and training steps a second of Lab 5's two models. Compare
+ratios; absolute times belong to the machine and the moment.
 """
 
 from __future__ import annotations
 
+import importlib
 import os
 import subprocess
 import sys
@@ -56,11 +58,24 @@ def compare_blocks(rounds: int = 9) -> tuple[float, float]:
     return median(a for a, _ in times[1:]), median(b for _, b in times[1:])  # the first round warms up
 
 
+def training_speed(n_steps: int = 300, batch: int = 64) -> dict[str, float]:
+    """Training steps a second of Lab 5's networks, 20 values in; the median of three trainings in turns."""
+    lab = importlib.import_module("week6.05_sequence_modeling")
+    data = lab.sines(n_steps * batch, 20, 0.1, torch.Generator().manual_seed(0))
+    speeds = {name: [] for name in lab.makers()}
+    for _ in range(4):
+        for name, make in lab.makers().items():
+            speeds[name].append(n_steps / lab.fit(make, data, data, batch, 1e-2, 0).seconds)
+    return {name: median(values[1:]) for name, values in speeds.items()}  # the first turn warms up
+
+
 def main() -> None:
     torch.set_num_threads(1)
     ours, theirs = compare_blocks()
     print("One block, forward and backward, (64, 20, 32), four heads, median of 9 rounds in turns:")
     print(f"  ours {ours:.2f} ms, nn.TransformerEncoderLayer {theirs:.2f} ms, ratio {ours / theirs:.2f}")
+    speeds = ", ".join(f"{name} {speed:.0f}" for name, speed in training_speed().items())
+    print(f"Lab 5, training steps a second (64 sequences of 20 values): {speeds}")
 
     with tempfile.TemporaryDirectory() as folder:
         print(f"\n{'':<28} {'seconds':>8} {'peak MB':>8} {'--fast s':>9}")

@@ -11,7 +11,8 @@ import torch
 from matplotlib.colors import to_rgb
 
 from common import plotting
-from common.lab import LabError, console_path, open_lab
+from common.command_line import console_path
+from common.lab import LabError, open_lab
 from conftest import ROOT
 
 NEEDS_PROC = pytest.mark.skipif(not os.path.isdir("/proc"), reason="needs a folder that nobody may write to")
@@ -108,7 +109,7 @@ def test_ctrl_c_ends_with_one_line_and_status_130(tiny):
 
 @pytest.mark.skipif(os.name == "nt", reason="SIGINT is a POSIX signal")
 def test_ctrl_c_while_torch_loads_ends_the_same_way(tmp_path):
-    code = "import os, signal; import common.lab; os.kill(os.getpid(), signal.SIGINT)"
+    code = "import os, signal; import common.command_line; os.kill(os.getpid(), signal.SIGINT)"
     process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert process.returncode == 130 and process.stderr.strip() == "Interrupted."
 

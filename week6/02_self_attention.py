@@ -23,7 +23,8 @@ from pathlib import Path
 from statistics import median
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that common/ is found from any folder
-from common.lab import Lab, Parser, run  # isort: skip  (first: Ctrl-C then ends quietly while torch loads)
+from common.command_line import Parser  # isort: skip  (first: Ctrl-C then ends quietly while torch loads)
+from common.lab import Lab, run  # isort: skip  (loads torch and matplotlib faster)
 
 import numpy as np
 import torch
@@ -61,7 +62,7 @@ HEAD_COUNTS = (1, 2, 4, 8)
 def train_model(lab: Lab, n_heads: int, start: int = 0) -> MaskedWordModel:
     """The model of this lab with n_heads heads. All head counts see the same sentences; `start` numbers the repetitions,
     which start from other random weights and see other sentences."""
-    n_steps = 40 if lab.fast else 400
+    n_steps = 4 if lab.fast else 400
     repetition = f" {start}" if start else ""
     torch.manual_seed(lab.seed("model" + repetition))
     model = MaskedWordModel(n_heads, D_MODEL)
@@ -184,7 +185,7 @@ def show_components(lab: Lab, model: MaskedWordModel, words: list[str]) -> None:
     header = ["key", f'"{words[noun]}"', *(f"hidden, head {h}" for h in range(len(gap)))]
     lab.table(header, [[word, *(float(c[i]) for c in columns)] for i, word in enumerate(words)])
     lab.say("Training only ever scores hidden words; what a visible word looks at is a by-product.")
-    reader = train_reader(lab, n_steps=40 if lab.fast else 200)
+    reader = train_reader(lab, n_steps=4 if lab.fast else 200)
     test = sentences(500, lab.seed("held-out sentences"), held_out=True)
     found = lab.record_all("cross", measure_reader(reader, test), rtol=0.1)
     asked = ask(reader, words)
@@ -321,7 +322,7 @@ def attractor_accuracy(model: MaskedWordModel, test: Sequence[Sentence]) -> floa
 
 def show_heads(lab: Lab, model: MaskedWordModel, words: list[str]) -> None:
     lab.section("2. Do heads specialise? Attention proposes, ablation decides")
-    test, n_heads = sentences(200 if lab.fast else 1000, lab.seed("held-out sentences"), held_out=True), lab.options.heads
+    test, n_heads = sentences(60 if lab.fast else 1000, lab.seed("held-out sentences"), held_out=True), lab.options.heads
     found = measure_heads(model, test)
     accuracy = lab.record("agreement.accuracy", found["agreement"]["accuracy"], rtol=0.02)
     attractor = lab.record("agreement.accuracy.attractor", attractor_accuracy(model, test), rtol=0.02)
@@ -506,6 +507,7 @@ def draw_rnn(times: dict[str, list[float]], paths: dict[str, Tensor]) -> Figure:
     for ax in axes[:3]:
         ax.set(xscale="log", yscale="log", xlabel="length n", xticks=[16, 128, 1024], xticklabels=["16", "128", "1024"])
     for ax in axes:
+        ax.minorticks_off()
         ax.legend(loc="lower left" if ax is axes[3] else "upper left", fontsize=9)
     return fig
 
@@ -548,7 +550,7 @@ def show_rnn(lab: Lab) -> None:
         f"At n = 2048 one head's weights take {bytes_2048['attention']:,} bytes, the state that an RNN carries on "
         f"{bytes_2048['RNN']}: constant, and also all that it can remember."
     )
-    n_seeds = 3 if lab.fast else 10
+    n_seeds = 1 if lab.fast else 10
     paths = {kind: torch.stack([measure_path(kind, lab.seed(f"path {i}")) for i in range(n_seeds)]) for kind in PATH_KINDS}
     found = path_summary(paths)
     rnn, lstm, opened, attention = (found[kind] for kind in PATH_KINDS)

@@ -23,7 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that common/ is found from any folder
-from common.lab import Lab, Parser, run, whole_number  # isort: skip  (first: Ctrl-C then ends quietly while torch loads)
+from common.command_line import Parser, whole_number  # isort: skip  (first: Ctrl-C then ends quietly while torch loads)
+from common.lab import Lab, run  # isort: skip  (loads torch and matplotlib faster)
 
 import numpy as np
 import torch

@@ -27,7 +27,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that common/ is found from any folder
-from common.lab import Lab, Parser, run, whole_number  # isort: skip  (first: Ctrl-C then ends quietly while torch loads)
+from common.command_line import Parser, whole_number  # isort: skip  (first: Ctrl-C then ends quietly while torch loads)
+from common.lab import Lab, run  # isort: skip  (loads torch and matplotlib faster)
 
 import numpy as np
 import torch
@@ -68,7 +69,7 @@ def make_model(lab: Lab, norm: str) -> MaskedWordModel:
 
 
 def train_model(lab: Lab, norm: str) -> MaskedWordModel:
-    model, n_steps = make_model(lab, norm), 8 if lab.fast else 250
+    model, n_steps = make_model(lab, norm), 4 if lab.fast else 250
     steps = lab.progress(range(n_steps), f"training a {norm}-norm block")
     train_masked_words(model, steps, n_steps, lab.seed("words"))
     return model
@@ -100,16 +101,19 @@ def draw_flow(flow: dict[str, dict[str, Tensor]], norm: str) -> Figure:
     for i, (name, stage) in enumerate(flow.items()):
         words, at = WORDS if i in (0, 4) else [], [i + 1] * len(WORDS)
         limit = 3 * stage["features"].std().item()
-        heatmap(axes[i], stage["features"], row_label="", column_label="feature", signed=True, limit=limit)
+        label = "feature" if i >= 3 else ""
+        heatmap(axes[i], stage["features"], row_label="", column_label=label, signed=True, limit=limit)
         numbers = f"mean {stage['mean'].mean():.2f}, variance {stage['variance'].mean():.2g}"
         axes[i].set_title(f"{i + 1} {name.rstrip(' 12')}{FLOW[norm][i]}\n{numbers}")
         axes[i].set_yticks(range(len(words)), words)
+        axes[i].set_xticks(range(0, D_MODEL, 10) if label else [])
         last.plot(at, stage["variance"], "o", color=BLUE, alpha=0.6, label="a token" if i == 0 else None)
         if "plain" in stage:
             label = "before gamma and beta" if name == "norm 1" else None
             last.plot(at, stage["plain"], "_", ms=20, mew=3, color=VERMILLION, label=label)
     last.set(yscale="log", xlabel="stage", xticks=range(1, 8), title="variance of each token")
-    last.legend()
+    last.minorticks_off()
+    last.legend(loc="lower right")
     fig.supxlabel("Red: above 0, blue: below 0, full colour: three standard deviations of that stage.", fontsize=10)
     return fig
 
@@ -182,7 +186,7 @@ def draw_heads(before: dict[str, Tensor], after: dict[str, Tensor]) -> Figure:
 
 def show_heads(lab: Lab, model: MaskedWordModel) -> None:
     lab.section("2. What the heads look at")
-    drawn = sentences(300 if lab.fast else 1500, lab.seed("test sentences"), held_out=True)
+    drawn = sentences(60 if lab.fast else 1500, lab.seed("test sentences"), held_out=True)
     test = [sentence for sentence in drawn if sentence.attractor and "agreement" in sentence.gaps]
     found = {"untrained": measure_heads(make_model(lab, model.block.norm), test), "trained": measure_heads(model, test)}
     accuracy = lab.record("heads.accuracy", found["trained"]["accuracy"], rtol=0.05)
@@ -283,7 +287,7 @@ def draw_residuals(found: dict[tuple[str, str], dict[str, np.ndarray]], jacobian
     smallest = min(values.min().item() for values in jacobians[BLOCK])
     title = (
         f"24 blocks without norm leave {lost:.0e} of the gradient, with residuals {kept:.1f}; but the derivative is not always "
-        f"'at least 1': a trained block shrinks one direction to {smallest:.1g}"
+        f"'at least 1': a trained block shrinks one direction to {smallest:.2g}"
     )
     fig, axes = panels(title, (1, 1, 1, 1), size=(16, 5.4))
     depths, n_seeds = np.array(DEPTHS), len(found["none", "plain"]["gradient"])
@@ -305,12 +309,17 @@ def draw_residuals(found: dict[tuple[str, str], dict[str, np.ndarray]], jacobian
     axes[3].axhline(1, color="black", lw=1.2, ls=":", label="claimed: none below 1")
     axes[0].set(yscale="log", ylim=(1e-76, 1e8), yticks=[1e-60, 1e-40, 1e-20, 1])
     axes[0].set_title("gradient left at the bottom,\nno norm")
-    axes[1].set(yscale="log", ylim=(1e-6, 10), title=f"gradient left at the bottom\n(median and range, seeds: {n_seeds})")
-    axes[2].set(ylim=(-0.05, 1.05), title="similarity of the tokens\n(mean cosine)")
-    axes[3].set(yscale="log", ylim=(1e-5, 1e4), title="singular values of the Jacobian,\ntrained block, 5 sentences")
+    axes[1].set(yscale="log", ylim=(1e-6, 10), title=f"gradient left at the bottom,\nwith norm (bands: all seeds, {n_seeds})")
+    axes[2].set(ylim=(-0.05, 1.05), title="similarity of the tokens\n(mean cosine, median over seeds)")
+    axes[3].set(
+        yscale="log",
+        ylim=(1e-5, 1e4),
+        title=f"singular values of the Jacobian,\ntrained block (sentences: {len(jacobians[BLOCK])})",
+    )
     for ax in axes:
         ax.set_xlabel("blocks" if ax is not axes[3] else "share of the directions")
         ax.legend(fontsize=9, handlelength=3.2, loc="upper left" if ax is axes[3] else "best")
+        ax.minorticks_off()
     return fig
 
 
@@ -325,15 +334,15 @@ def show_residuals(lab: Lab, models: dict[str, MaskedWordModel]) -> None:
     plain, header = gradient["none", "plain"], ["blocks", *(f"{norm}, {kind}" for norm, kind in STACKS)]
     lab.say(
         "Fresh blocks, the same weights in every column. What is left at the bottom of a gradient that enters at the top "
-        f"with length 1 (float32; median of {len(found['none', 'plain']['gradient'])} seeds):"
+        f"with length 1 (float32; median over seeds: {len(found['none', 'plain']['gradient'])}):"
     )
     lab.table(header, [[n, *(f"{gradient[case][i]:.1e}" for case in STACKS)] for i, n in enumerate(DEPTHS)])
     naive = np.median(found["none", "plain"]["naive"][:, AT_24])
     naive = lab.record("gradient.none.plain.float32_norm.depth_24", naive, rtol=0)
     lab.say(
         f"No norm, plain: after {TOP} blocks float32 holds {plain[-1]:.0e}, float64 {gradient['none', 'float64'][-1]:.0e}. "
-        f"After 24 it is {plain[AT_24]:.0e}, although the usual norm in float32 gives {naive:.0e}: the squares underflow "
-        f"before the gradient does. With normalisation and no residual {gradient['post', 'plain'][AT_24]:.2g} (post) and "
+        f"After 24 it is {plain[AT_24]:.0e}, although the usual norm in float32 gives {naive:.0e}: its squares underflow "
+        f"first. With normalisation and no residual {gradient['post', 'plain'][AT_24]:.2g} (post) and "
         f"{gradient['pre', 'plain'][AT_24]:.2g} (pre) are left: residuals are not alone in keeping the gradient alive."
     )
     alike = {case: np.median(found[case]["similarity"], axis=0) for case in STACKS}
@@ -347,15 +356,16 @@ def show_residuals(lab: Lab, models: dict[str, MaskedWordModel]) -> None:
         f"After {ALIKE_AT} post-norm blocks: {without:.3f} without residuals, {with_it:.2f} with them. Residuals delay it: at "
         f"{TOP} blocks it is {alike['post', 'residual'][TOP]:.2f} (post) and {alike['pre', 'residual'][TOP]:.2f} (pre)."
     )
-    jacobians = measure_jacobian(models, sentences(5, lab.seed("jacobian"), held_out=True))
-    show_jacobian(lab, {name: torch.cat(values) for name, values in jacobians.items()})
+    jacobians = measure_jacobian(models, sentences(1 if lab.fast else 5, lab.seed("jacobian"), held_out=True))
+    show_jacobian(lab, jacobians)
     lab.figure(draw_residuals(found, jacobians), "04_residual_effect")
 
 
-def show_jacobian(lab: Lab, values: dict[str, Tensor]) -> None:
+def show_jacobian(lab: Lab, jacobians: dict[str, list[Tensor]]) -> None:
+    values = {name: torch.cat(parts).round(decimals=12) for name, parts in jacobians.items()}
     lab.say(
         "'y = x + F(x), so dy/dx = 1 + dF/dx is always at least 1.' Is it? By how much trained blocks stretch a small change "
-        "of their input: singular values of the Jacobian over 5 held-out sentences, in float64."
+        f"of their input: singular values of the Jacobian, in float64 (held-out sentences: {len(jacobians[BLOCK])})."
     )
     shrunk = {name: (v < 0.99).double().mean().item() for name, v in values.items()}
     rows = [[n, *(f"{f(v):.2g}" for f in (torch.min, torch.median, torch.max)), shrunk[n]] for n, v in values.items()]
@@ -366,8 +376,8 @@ def show_jacobian(lab: Lab, values: dict[str, Tensor]) -> None:
     alone = lab.record("jacobian.median_of_branches", values[BRANCHES].median(), rtol=0.5)
     lab.say(
         f"{'No' if smallest < 1 else 'Here, yes'}: 1 + dF/dx is a matrix, and dF/dx may take away as well as add. The pre-norm "
-        f"block shrinks {below:.2f} of its directions, the worst to {smallest:.1g}. What 'x +' moves is the whole spectrum: "
-        f"its median is {middle:.2g}, that of F alone {alone:.2g}."
+        f"block shrinks {below:.2f} of its directions, the worst to {smallest:.2g}. Its median is {middle:.2g} and its largest "
+        f"{values[BLOCK].max():.3g}; for F alone they are {alone:.2g} and {values[BRANCHES].max():.3g}."
     )
 
 
@@ -506,7 +516,8 @@ def draw_norm_and_activation(changes: dict[str, list[float]], moved: dict[str, T
     axes[0].set(xlabel="samples in the batch", title="change of a sample when the\nothers are replaced (r.m.s.)")
     at = np.arange(len(WORDS))
     axes[1].bar(at - 0.2, moved["attention"], width=0.4, label="attention", **one)
-    axes[1].bar(at + 0.2, moved["feed-forward"], width=0.4, label="feed-forward", hatch="//", **two)
+    rest = np.delete(moved["feed-forward"].numpy(), REPLACED).max()
+    axes[1].bar(at + 0.2, moved["feed-forward"], width=0.4, label=f"feed-forward (others: {rest:.2g})", hatch="//", **two)
     axes[1].set_xticks(at, WORDS, rotation=40, ha="right")
     axes[1].set_title(f'"{WORDS[REPLACED]}" is replaced: change of each\noutput, as a share of its length')
     x, at = torch.linspace(-4, 2, 241, requires_grad=True), np.arange(len(UNIT_RATES))
@@ -520,7 +531,7 @@ def draw_norm_and_activation(changes: dict[str, list[float]], moved: dict[str, T
         axes[3].plot(at + side, shares, "o", color="black", ms=4, clip_on=False, zorder=5)
     axes[2].set(title="the activation and its slope\n(thin lines)", xlabel="x")
     axes[3].set_xticks(at, ["untrained", *(f"rate {rate:g}" for rate in UNIT_RATES[1:])])
-    axes[3].set(ylim=(0, 1), xlabel="learning rate", title=f"share of dead units\n(bars: mean; dots: {shares.shape[1]} seeds)")
+    axes[3].set(ylim=(0, 1), xlabel="learning rate", title="share of dead units\n(bars: mean; dots: each seed)")
     for ax in axes:
         ax.legend(fontsize=9)
     return fig
@@ -539,7 +550,7 @@ def show_norm_and_activation(lab: Lab, model: MaskedWordModel) -> None:
         f'"{WORDS[REPLACED]}" gets the features of "{WORDS[REPLACEMENT]}". The output of another token moves by up to '
         f"{others['attention']:.2f} of its length in attention, by {others['feed_forward']:.2g} in the feed-forward network."
     )
-    n_seeds, n_steps = (1, 8) if lab.fast else (3, 80)
+    n_seeds, n_steps = (1, 4) if lab.fast else (3, 80)
     units, rows = measure_activations([lab.seed(f"units {i}") for i in range(n_seeds)], n_steps), []
     for (activation, rate), shares in units.items():
         when = f"lr_{rate:g}" if rate else "untrained"
@@ -584,7 +595,7 @@ def show_norms(lab: Lab, samples: Tensor, trained: nn.LayerNorm) -> dict[str, li
 RATES = (0.005, 0.015, 0.03)
 SCHEDULES = {"warm": 0.1, "cold": 0.0}
 CASES = tuple(itertools.product(NORMS, SCHEDULES))
-FAILED = 0.9  # diverged: a final loss that is not finite, or above this share of what predicting the mean gives
+FAILED = 0.9  # failed, "diverged": the final loss is not finite or above this share of what predicting the mean gives
 
 
 def measure_warmup(
@@ -610,8 +621,8 @@ def draw_warmup(found: dict[tuple[str, str, float], dict[str, np.ndarray]], mean
     failed = {case: sum(found[(*case, rate)]["diverged"].sum() for rate in RATES) for case in CASES}
     n_runs = len(RATES) * len(found[(*CASES[0], RATES[0])]["loss"])
     title = (
-        f"Without warm-up {failed['post', 'cold']} of {n_runs} post-norm stacks diverge and {failed['pre', 'cold']} pre-norm "
-        f"stacks; with warm-up {failed['post', 'warm']} and {failed['pre', 'warm']}"
+        f"Without warm-up {failed['post', 'cold']} of {n_runs} post-norm stacks fail to learn and {failed['pre', 'cold']} "
+        f"pre-norm stacks; with warm-up {failed['post', 'warm']} and {failed['pre', 'warm']}"
     )
     fig, axes = panels(title, (4, 4, 5), size=(15, 5.4))
     for i, (norm, schedule) in enumerate(CASES):
@@ -627,7 +638,8 @@ def draw_warmup(found: dict[tuple[str, str, float], dict[str, np.ndarray]], mean
             axes[2].plot(at, losses, ls="none", ms=8, mew=1.8, label=label if j == 0 else None, **style)
     for ax in axes:
         ax.axhline(mean_loss, color="black", lw=1.2, ls=":", label="predict the mean")
-        ax.set(yscale="log", ylim=(0.01, 4))
+        ax.set(yscale="log", ylim=(0.01, 12))
+        ax.minorticks_off()
         ax.legend(fontsize=9, ncols=2, loc="upper right")
     for ax, rate in zip(axes, RATES[1:], strict=False):
         ax.set(title=f"training loss at rate {rate:g}\n(mean of 5 steps; line: median, band: all seeds)", xlabel="step")
@@ -639,18 +651,19 @@ def draw_warmup(found: dict[tuple[str, str, float], dict[str, np.ndarray]], mean
 def show_warmup(lab: Lab) -> None:
     lab.section("5. Pre-norm against post-norm")
     seeds = [lab.seed(f"warm-up {i}") for i in range(1 if lab.fast else 3)]
-    n_blocks, n_steps = (2, 8) if lab.fast else (6, 70)
+    n_blocks, n_steps = (1, 4) if lab.fast else (6, 70)
     runs = lab.progress([(*case, rate, seed) for case in CASES for rate in RATES for seed in seeds], "training stacks")
     test = sines(512, lab.generator("warm-up"))
     found, mean_loss = measure_warmup(runs, test, n_blocks, n_steps), test[1].var(unbiased=False).item()
     loss, diverged = {}, {}
     for case, data in found.items():
         key = "warmup.{}.{}.lr_{:g}".format(*case)
-        loss[case] = lab.record(f"{key}.loss", np.median(data["loss"]), rtol=0.5)
-        diverged[case] = lab.record(f"{key}.diverged", data["diverged"].sum(), rtol=0, atol=1)
+        edge = bool(data["diverged"].any())  # there another machine's rounding may tip a seed over, either way
+        loss[case] = lab.record(f"{key}.loss", np.median(data["loss"]), rtol=0.5, atol=0.5 if edge else 0.0)
+        diverged[case] = lab.record(f"{key}.diverged", data["diverged"].sum(), rtol=0, atol=2 if edge else 1)
     lab.say(
         f"{n_blocks} blocks, {n_steps} steps. Median loss on new sines and, in brackets, how many of the seeds ({len(seeds)}) "
-        f"diverged, that is, ended above {FAILED} of the {mean_loss:.2f} that predicting the mean gives. Warm: a tenth of the "
+        f"failed, that is, ended above {FAILED} of the {mean_loss:.2f} that predicting the mean gives. Warm: a tenth of the "
         "steps warm up; cold: none."
     )
     cells = {case: f"{loss[case]:.3f} ({diverged[case]:.0f})" for case in found}
@@ -660,7 +673,7 @@ def show_warmup(lab: Lab) -> None:
     ratio = {n: ", ".join(f"{loss[n, 'cold', rate] / loss[n, 'warm', rate]:.1f}" for rate in RATES) for n in NORMS}
     lab.say(
         f"'Pre-norm needs less warm-up': without it {total['post', 'cold']:.0f} post-norm and {total['pre', 'cold']:.0f} "
-        f"pre-norm runs diverge, with it {total['post', 'warm']:.0f} and {total['pre', 'warm']:.0f}. Leaving it out multiplies "
+        f"pre-norm runs fail, with it {total['post', 'warm']:.0f} and {total['pre', 'warm']:.0f}. Leaving it out multiplies "
         f"the median loss by {ratio['post']} at these rates with post-norm, and by {ratio['pre']} with pre-norm."
     )
     lab.figure(draw_warmup(found, mean_loss), "04_pre_vs_post_norm")

@@ -16,7 +16,15 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.lab import COMMON_FLAGS, Parser, add_common_arguments, ascii_only, console_path, output_folder, whole_number
+from common.command_line import (
+    COMMON_FLAGS,
+    Parser,
+    add_common_arguments,
+    ascii_only,
+    console_path,
+    output_folder,
+    whole_number,
+)
 from common.results import moved
 
 HERE = Path(__file__).resolve().parent
@@ -117,7 +125,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--jobs", type=whole_number(1, 64), metavar="N", help="labs at a time (default: one for each core)")
     parser.add_argument("--check", action="store_true", help="re-run, and compare with the committed results")
     options = parser.parse_args(argv)
-    numbers = sorted(set(options.only or SCRIPTS))
+    numbers = sorted(set(options.only or SCRIPTS), reverse=True)  # the later labs take longer: they start first
     jobs = min(options.jobs or os.cpu_count() or 1, len(numbers))
     if options.check:
         changed = [f"--{name}" for name in COMMON_FLAGS if getattr(options, name, None) != parser.get_default(name)]
@@ -125,8 +133,8 @@ def main(argv: list[str]) -> int:
             parser.error(f"argument --check: it repeats the committed run, so {changed[0]} does not go with it")
         return check(numbers, jobs, parser)
     out = output_folder(parser, options.out, HERE / "outputs" / ("fast" if options.fast else ""))
-    flags = ["--out", str(out), "--seed", str(options.seed), "--dpi", str(options.dpi)]
-    flags += ["--fast"] * options.fast
+    flags = ["--out", str(out), "--seed", str(options.seed), *["--fast"] * options.fast]
+    flags += ["--dpi", str(options.dpi)] if options.dpi else []
     flags += [word for suffix in options.format or () for word in ("--format", suffix)]
     outcomes = run_labs(numbers, flags, jobs)
     print_outcomes(outcomes, out)

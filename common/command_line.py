@@ -1,0 +1,91 @@
+"""Flags and console text that the scripts and the runner share. Light: loads neither torch nor matplotlib.
+
+A script imports this first: from then on Ctrl-C ends it with one line, also while torch and matplotlib load.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+FORMATS = ("png", "svg", "pdf")
+MAX_SEED = 2**32 - 1
+COMMON_FLAGS = ("out", "fast", "seed", "format", "dpi", "show")
+
+
+def _end_quietly_on_ctrl_c(kind, error, traceback) -> None:
+    if not issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, traceback)
+        return
+    sys.stdout.flush()
+    print("\nInterrupted.", file=sys.stderr, flush=True)
+    os._exit(130)  # not sys.exit, which an excepthook cannot turn into a status
+
+
+sys.excepthook = _end_quietly_on_ctrl_c
+
+
+def ascii_only(text: str) -> str:
+    """The text with every other letter as an escape, so that any console can print it."""
+    return text.encode("ascii", "backslashreplace").decode()
+
+
+def console_path(path: Path) -> str:
+    """The path as ASCII: relative where that is short, as a file:// address where it has other letters."""
+    path = path.resolve()
+    if path.is_relative_to(Path.cwd()):
+        path = path.relative_to(Path.cwd())
+    return str(path) if str(path).isascii() else path.resolve().as_uri()
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse that refuses abbreviated flags and answers a mistake with one ASCII line and status 2."""
+
+    def __init__(self, **kwargs):
+        super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **kwargs)
+
+    def error(self, message: str):
+        self.exit(2, f"{self.prog}: {ascii_only(' '.join(message.split()))} (--help lists the flags)\n")
+
+
+def whole_number(low: int, high: int) -> Callable[[str], int]:
+    """An argparse type: a whole number from low to high."""
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = low - 1
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {low} to {high}")
+        return value
+
+    return parse
+
+
+def add_common_arguments(parser: Parser) -> None:
+    """The flags that scripts and runner share."""
+    parser.add_argument("--out", metavar="DIR", help="folder for figures and results (default: outputs/)")
+    parser.add_argument("--fast", action="store_true", help="less training, same figures; into outputs/fast/")
+    parser.add_argument("--seed", type=whole_number(0, MAX_SEED), default=0, metavar="N", help="default: 0")
+    parser.add_argument("--format", action="append", choices=FORMATS, help="of the figures; may be repeated")
+    parser.add_argument("--dpi", type=whole_number(30, 1200), metavar="N", help="of PNG figures; default: 150, with --fast 75")
+
+
+def output_folder(parser: Parser, out: str | None, default: Path) -> Path:
+    """The folder, made and tried; a one-line error and status 2 if it cannot be written."""
+    folder = default if out is None else Path(out)
+    try:
+        if out == "" or (folder.exists() and not folder.is_dir()):
+            parser.error(f"argument --out: {out!r} is not a folder; give a folder, which is made if it is missing")
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        parser.error(f"argument --out: cannot write to {str(folder)!r} ({reason}); give a folder you may write to")
+    return folder
