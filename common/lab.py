@@ -172,6 +172,8 @@ def run(main: Callable[[Lab], None], script: str, add_arguments: Callable[[Parse
     sys.stdout.reconfigure(errors="backslashreplace")
     doc = sys.modules["__main__"].__doc__
     lab = open_lab(script, sys.argv[1:], add_arguments, doc)
+    if lab.fast:
+        lab.say("--fast, a smoke run: hardly anything is trained, and the numbers below mean little.")
     try:
         main(lab)
         lab.finish()
