@@ -4,7 +4,7 @@ Replace a `raise NotImplementedError` by your code and run the grader: it says w
 looks like and where it probably comes from. One exercise alone: `python -m pytest week6/exercises -k layer_norm`.
 
 다음 아홉 함수를 직접 작성해 보세요. `raise NotImplementedError`를 여러분의 코드로 바꾸고 위의 명령을 실행하면,
-맞았는지, 틀렸다면 어떤 증상이 보이고 원인이 무엇일지 한국어와 영어로 알려 줍니다.
+답이 맞았는지, 틀렸다면 증상이 무엇이고 원인이 무엇인 것 같은지 한국어와 영어로 알려 줍니다.
 
 Rules for all of them:
 - Return torch tensors, computed by torch operations, so that gradients flow (no NumPy, no .item()).
@@ -30,7 +30,7 @@ def softmax(x: Tensor) -> Tensor:
     It must also work for numbers like 1000 and -1000, whose exp is infinite or 0: the result does not change when
     the same number is subtracted from all entries of a row.
 
-    마지막 축에 대한 softmax입니다. 1000처럼 큰 값이나 -1000처럼 작은 값에서도 NaN이 나오지 않아야 합니다.
+    마지막 축 방향의 softmax입니다. 1000처럼 큰 값이나 -1000처럼 작은 값에서도 NaN이 나오지 않아야 합니다.
 
     Args:
         x: (..., n), two or more axes.
@@ -47,7 +47,8 @@ def scaled_dot_product_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor |
     A position that the mask forbids gets weight 0. A query that may attend nowhere gets weights 0 and output 0,
     and no gradient is NaN.
 
-    mask에서 True는 '볼 수 있음'을 뜻합니다. 볼 수 있는 key가 하나도 없는 query의 weight와 output은 0이어야 합니다.
+    mask에서 True는 '볼 수 있음'을 뜻합니다. 볼 수 있는 key가 하나도 없는 query의 weight와 output은 0이어야 합니다. 이때도
+    gradient는 NaN이 아니어야 합니다.
 
     Args:
         q: (B, H, Tq, d_k).
@@ -78,7 +79,7 @@ def causal_mask(n: int) -> Tensor:
 def split_heads(x: Tensor, n_heads: int) -> Tensor:
     """Cut the features of each token into n_heads slices: head h gets the features h*d_head .. (h+1)*d_head - 1.
 
-    각 token의 feature를 n_heads개의 연속된 조각으로 나눕니다.
+    각 토큰의 feature를 n_heads개의 연속된 조각으로 나눕니다.
 
     Args:
         x: (B, T, d_model), where n_heads divides d_model.
@@ -92,7 +93,7 @@ def split_heads(x: Tensor, n_heads: int) -> Tensor:
 def merge_heads(x: Tensor) -> Tensor:
     """Put the heads of each token side by side again: the inverse of `split_heads`.
 
-    split_heads의 역연산입니다. 각 token에 대해 head들의 결과를 다시 이어 붙입니다.
+    split_heads의 역연산입니다. 각 토큰에 대해 head들의 결과를 다시 이어 붙입니다.
 
     Args:
         x: (B, H, T, d_head).
@@ -131,7 +132,7 @@ def layer_norm(x: Tensor, gamma: Tensor, beta: Tensor, eps: float = 1e-5) -> Ten
     mean and var are those of the d features of one token; var is the mean of the squared deviations (divided by d,
     not by d - 1). Do not use torch's own layer norm.
 
-    token마다 d개의 feature로 평균과 분산을 구합니다. 분산은 d-1이 아니라 d로 나눕니다.
+    토큰마다 d개의 feature로 평균과 분산을 구합니다. 분산은 d-1이 아니라 d로 나눕니다.
 
     Args:
         x: (B, T, d).

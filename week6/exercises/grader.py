@@ -138,7 +138,7 @@ NOT_A_TENSOR = Mistake(
 )
 NOT_A_TUPLE = Mistake(
     "not a tuple",
-    "텐서 {count}개 ({parts})를 이 순서로 반환해야 하는데 반환값의 타입이 {kind}입니다.",
+    "텐서 {count}개({parts})를 이 순서로 반환해야 하는데 반환값의 타입이 {kind}입니다.",
     "It must return {count} tensors ({parts}), in this order, and returns this type: {kind}.",
 )
 SHAPE = Mistake(
@@ -158,7 +158,7 @@ NAN = Mistake(
 )
 UNKNOWN = Mistake(
     "unknown",
-    "답이 틀렸지만 채점기가 알아보는 실수는 아닙니다: 아래의 가장 작은 예를 손으로 계산해 비교해 보세요.",
+    "답이 틀렸지만 채점기가 아는 실수는 아닙니다: 아래의 가장 작은 예를 손으로 계산해 비교해 보세요.",
     "The answer is wrong in a way the grader does not recognise: work the smallest example below by hand and compare.",
 )
 IN_PLACE = Mistake(

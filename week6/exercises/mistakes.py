@@ -15,7 +15,7 @@ SOFTMAX = [
     *(
         Mistake(
             f"wrong softmax axis (dim={axis})",
-            f"합이 1이 되는 방향이 마지막 축이 아니라 dim={axis}입니다: softmax를 계산하는 축을 잘못 고르지 않았나요?",
+            f"합이 1이 되는 축이 마지막 축이 아니라 dim={axis}입니다: softmax를 계산하는 축을 잘못 고르지 않았나요?",
             f"The entries sum to 1 along dim={axis} and not along the last axis: softmax over the wrong axis?",
             {"axis": axis},
         )
@@ -41,7 +41,7 @@ SOFTMAX = [
     ),
     Mistake(
         "sum without keepdim",
-        "정사각 행렬은 다른 행의 합으로 나누고 다른 shape에서는 오류가 납니다: sum에 keepdim=True가 빠진 것 같습니다.",
+        "정사각 행렬은 엉뚱한 행의 합으로 나누고 다른 shape에서는 오류가 납니다: sum에 keepdim=True가 빠진 것 같습니다.",
         "A square matrix is divided by the sums of the wrong rows, other shapes give an error: is keepdim=True missing in sum?",
         {"keepdim": False},
     ),
@@ -95,7 +95,7 @@ ATTENTION = [
     ),
     Mistake(
         "mask applied after the softmax",
-        "mask를 쓰면 각 행의 weight의 합이 1보다 작아집니다: softmax를 취한 뒤에 mask를 적용한 것 같습니다.",
+        "mask를 쓰면 각 행의 weight 합이 1보다 작아집니다: softmax를 취한 뒤에 mask를 적용한 것 같습니다.",
         "With a mask the rows of the weights sum to less than 1: was the mask applied after the softmax instead of before?",
         {"masking": "after the softmax"},
     ),
@@ -107,7 +107,7 @@ ATTENTION = [
     ),
     Mistake(
         "masked scores set to 0",
-        "가려진 key도 weight를 받습니다: 가려진 score를 -inf가 아니라 0으로 만든 것 같습니다. (exp(0)은 0이 아니라 1)",
+        "가려진 key도 weight를 받습니다: 가려야 할 score를 -inf가 아니라 0으로 만든 것 같습니다. (exp(0)은 0이 아니라 1)",
         "Masked keys still get weight: were their scores set to 0 instead of -inf (exp(0) is 1, not 0)?",
         {"masking": "scores set to 0"},
     ),
@@ -125,7 +125,7 @@ ATTENTION = [
     ),
     Mistake(
         "uniform weights on a fully masked row",
-        "모든 key가 가려진 query가 모든 key를 고르게 봅니다: -1e9 등을 채운 뒤 그 weight를 0으로 만들지 않은 것 같습니다.",
+        "모든 key가 가려진 query가 모든 key를 고르게 봅니다: -1e9 같은 값을 채운 뒤 그 weight를 0으로 만들지 않은 것 같습니다.",
         "A query whose keys are all masked sees all of them equally: filled with -1e9 or so, and its weights not set to 0?",
         {"blocked_row": "uniform"},
     ),
@@ -137,7 +137,7 @@ ATTENTION = [
     ),
     Mistake(
         "output and weights exchanged",
-        "두 반환값의 자리가 바뀌어 있습니다: (output, weights)가 아니라 (weights, output)을 반환하지 않았나요?",
+        "두 반환값의 순서가 바뀌어 있습니다: (output, weights)가 아니라 (weights, output)을 반환하지 않았나요?",
         "The two results stand in each other's place: is (weights, output) returned instead of (output, weights)?",
         {"order": "weights, output"},
     ),
@@ -173,7 +173,7 @@ CAUSAL = [
 SPLIT = [
     Mistake(
         "heads split without the transpose",
-        "한 head 안에 여러 token의 값이 섞입니다: (B, T, H, d_head)로 나눈 뒤의 transpose(1, 2)가 빠진 것 같습니다.",
+        "한 head 안에 여러 토큰의 값이 섞입니다: (B, T, H, d_head)로 나눈 뒤의 transpose(1, 2)가 빠진 것 같습니다.",
         "A head mixes several tokens: reshaped at once to (B, H, T, d_head), without (B, T, H, d_head) and transpose(1, 2)?",
         {"how": "reshape only"},
     ),
@@ -194,7 +194,7 @@ SPLIT = [
 MERGE = [
     Mistake(
         "heads merged without the transpose",
-        "한 token의 결과에 다른 token의 값이 섞입니다: 합치기 전에 transpose(1, 2)를 빠뜨리지 않았나요?",
+        "한 토큰의 결과에 다른 토큰의 값이 섞입니다: 합치기 전에 transpose(1, 2)를 빠뜨리지 않았나요?",
         "A token's row holds values of other tokens: is transpose(1, 2) missing before the heads are merged?",
         {"how": "reshape only"},
     ),
@@ -254,7 +254,7 @@ LAYER_NORM = [
     ),
     Mistake(
         "missing epsilon",
-        "feature가 모두 같은 token에서 NaN이 나옵니다: 분산이 0일 때를 위해 sqrt 안에 더하는 eps가 빠진 것 같습니다.",
+        "feature가 모두 같은 토큰에서 NaN이 나옵니다: 분산이 0일 때를 위해 sqrt 안에 더하는 eps가 빠진 것 같습니다.",
         "A token whose features are all equal gives NaN: is eps, which prevents the division by 0, missing in the root?",
         {"epsilon": "missing"},
     ),
@@ -272,7 +272,7 @@ LAYER_NORM = [
     ),
     Mistake(
         "normalised over the tokens",
-        "평균이 0이 되는 방향이 feature 축이 아니라 token 축입니다: 평균과 분산을 dim=-1이 아니라 dim=1로 구한 것 같습니다.",
+        "평균이 0이 되는 방향이 feature 축이 아니라 토큰 축입니다: 평균과 분산을 dim=-1이 아니라 dim=1로 구한 것 같습니다.",
         "The mean is 0 over the tokens, not over the features: mean and variance over dim=1 instead of dim=-1?",
         {"axes": (1,)},
     ),
@@ -284,13 +284,13 @@ LAYER_NORM = [
     ),
     Mistake(
         "normalised over tokens and features",
-        "token마다가 아니라 문장 하나를 통째로 정규화합니다: 평균과 분산을 구하는 축이 dim=(1, 2)인 것 같습니다.",
+        "토큰마다가 아니라 문장 하나를 통째로 정규화합니다: 평균과 분산을 구하는 축이 dim=(1, 2)인 것 같습니다.",
         "A whole sequence is normalised at once, not each token: mean and variance over dim=(1, 2)?",
         {"axes": (1, 2)},
     ),
     Mistake(
         "normalised over everything",
-        "token마다가 아니라 텐서 전체를 통째로 정규화합니다: mean과 var에 dim=-1을 빠뜨린 것 같습니다.",
+        "토큰마다가 아니라 텐서 전체를 통째로 정규화합니다: mean과 var에 dim=-1을 빠뜨린 것 같습니다.",
         "The whole tensor is normalised at once, not each token: is dim=-1 missing in mean and var?",
         {"axes": (0, 1, 2)},
     ),
@@ -314,13 +314,13 @@ LAYER_NORM = [
     ),
     Mistake(
         "gamma and beta exchanged",
-        "beta가 곱해지고 gamma가 더해집니다: gamma와 beta의 역할이 서로 바뀐 것 같습니다.",
+        "beta를 곱하고 gamma를 더합니다: gamma와 beta의 역할이 서로 바뀐 것 같습니다.",
         "beta multiplies and gamma is added: are the two exchanged?",
         {"affine": "beta, gamma"},
     ),
     Mistake(
         "mean and variance without keepdim",
-        "다른 token의 평균과 분산을 쓰거나 shape 오류가 납니다: mean과 var에 keepdim=True가 빠진 것 같습니다.",
+        "다른 토큰의 평균과 분산을 쓰거나 shape 오류가 납니다: mean과 var에 keepdim=True가 빠진 것 같습니다.",
         "Means and variances meet the wrong tokens, or the shapes do not fit: is keepdim=True missing in mean and var?",
         {"keepdim": False},
     ),
@@ -329,19 +329,19 @@ LAYER_NORM = [
 BLOCK = [
     Mistake(
         "missing residual around the attention",
-        "attention의 결과에 그 전의 값이 더해지지 않습니다: 첫 번째 residual 연결이 빠진 것 같습니다.",
+        "attention의 결과에 그 이전 값을 더하지 않습니다: 첫 번째 residual 연결이 빠진 것 같습니다.",
         "Nothing is added to the result of the attention: is the first residual connection missing?",
         {"first_residual": "none"},
     ),
     Mistake(
         "missing residual around the feed-forward network",
-        "feed_forward의 결과에 그 전의 값 h가 더해지지 않습니다: 두 번째 residual 연결이 빠진 것 같습니다.",
+        "feed_forward의 결과에 그 이전 값 h를 더하지 않습니다: 두 번째 residual 연결이 빠진 것 같습니다.",
         "Nothing is added to the result of the feed-forward network: is the second residual connection missing?",
         {"second_residual": "none"},
     ),
     Mistake(
         "second residual from the input",
-        "feed_forward의 결과에 h가 아니라 블록의 처음 입력 x가 더해집니다: 두 번째 residual에서 변수를 잘못 쓴 것 같습니다.",
+        "feed_forward의 결과에 h가 아니라 block의 처음 입력 x를 더합니다: 두 번째 residual에서 변수를 잘못 쓴 것 같습니다.",
         "The block's input x is added to the result of the feed-forward network: x instead of h in the second residual?",
         {"second_residual": "x"},
     ),
@@ -379,7 +379,7 @@ PRE = [
     *BLOCK,
     Mistake(
         "residual from the normalised input",
-        "residual로 원래 값이 아니라 정규화된 값이 더해집니다: `x = norm1(x)`처럼 변수를 덮어쓰지 않았나요?",
+        "residual로 원래 값이 아니라 정규화한 값을 더합니다: `x = norm1(x)`처럼 변수를 덮어쓰지 않았나요?",
         "The normalised value instead of the original one is added as the residual: overwritten, as by `x = norm1(x)`?",
         {"first_residual": "normed", "second_residual": "normed"},
     ),
