@@ -286,12 +286,12 @@ def measure_jacobian(models: dict[str, MaskedWordModel], texts: Sequence[Sentenc
 
 
 def draw_residuals(found: dict[tuple[str, str], dict[str, np.ndarray]], jacobians: dict[str, list[Tensor]]) -> Figure:
-    lost, kept = (np.median(found["none", kind]["gradient"][:, AT_24]) for kind in ("plain", "residual"))
+    lost = np.median(found["none", "plain"]["gradient"][:, AT_24])
     alike = np.median(found["post", "plain"]["similarity"], axis=0)[2]
     below = (torch.cat(jacobians[BLOCK]) < 0.99).double().mean()
     title = (
-        f"Without residuals 24 blocks leave {lost:.0e} of the gradient (with them {kept:.1f} times it), and with a norm 2 "
-        f"blocks make tokens alike ({alike:.2f}); but 'derivative at least 1' is false: {below:.2f} of the directions shrink"
+        f"Without residuals 24 blocks leave {lost:.0e} of the gradient if there is no norm; with post-norm 2 blocks make the "
+        f"tokens alike (cosine {alike:.2f}). With them, 'derivative at least 1' is false: {below:.2f} of the directions shrink"
     )
     fig, axes = panels(title, (1, 1, 1, 1), size=(16, 6))
     depths, n_seeds = np.array(DEPTHS), len(found["none", "plain"]["gradient"])
@@ -324,7 +324,7 @@ def draw_residuals(found: dict[tuple[str, str], dict[str, np.ndarray]], jacobian
         ax.minorticks_off()
     axes[0].legend(loc="upper left", handlelength=3.2)
     axes[3].legend(loc="upper left")
-    fig.legend(*axes[1].get_legend_handles_labels(), loc="outside lower center", ncols=4, title="second and third panel")
+    fig.legend(*axes[2].get_legend_handles_labels(), loc="outside lower center", ncols=3, handlelength=4)
     return fig
 
 
