@@ -10,6 +10,7 @@ import torch
 from conftest import load, make_lab
 
 lab3 = load(3)
+TRIAL = lab3.Trial(length=16, offset=3, n_steps=1, n_test=5)
 
 
 def generator(seed=0):
@@ -58,6 +59,24 @@ def test_one_matrix_shifts_sines_and_no_matrix_shifts_random_numbers(offset):
     assert found["pointing"] == 1.0
 
 
+def test_the_matrix_looks_ahead_and_its_transpose_back():
+    found = lab3.measure_shift(3, generator())
+    table = lab3.sinusoidal_encoding(50, lab3.D_MODEL).double()
+    ahead, back = (table @ m.T @ table.T for m in (found["matrix"], found["matrix"].T))
+    assert ahead[:-3].argmax(dim=-1).tolist() == list(range(3, 50))
+    torch.testing.assert_close(back / lab3.D_MODEL**0.5, found["scores"][:50, :50], atol=1e-5, rtol=0)
+
+
+def test_a_largest_score_is_most_of_the_weight_only_if_it_is_sharp():
+    scores = torch.zeros(60, 60)
+    scores.diagonal(-2).fill_(math.log(3))  # three times the weight of another key
+    by_hand = np.mean([3 / (keys + 2) for keys in range(17, 41)])  # the last 24 queries see 17 to 40 keys
+    assert lab3.built_weight(scores, 2, 40) == pytest.approx(by_hand)
+    built = lab3.measure_shift(3, generator())["scores"]
+    assert lab3.built_weight(built, 3, 24) < 0.2 and lab3.built_weight(built, 3, 192) < 0.03
+    assert all(lab3.built_weight(built, 3, n, lab3.SHARPER) > 0.94 for n in (24, 192, 1000))
+
+
 def test_unexplained_by_hand():
     doubling = 2.0 ** torch.arange(5, dtype=torch.float64)[:, None]
     assert lab3.unexplained(doubling, 2) < 1e-12
@@ -66,9 +85,11 @@ def test_unexplained_by_hand():
 
 
 def test_similarity_falls_first_and_not_for_ever():
-    similarity, rise = lab3.measure_similarity()
+    similarity, rise, near, far = lab3.measure_similarity().values()
     assert similarity[0] == pytest.approx(1) and 2 < rise < 20
     assert (similarity[:rise].diff() < 0).all() and similarity[rise] > similarity[rise - 1]
+    gains = [similarity[b] - similarity[a] for b in range(lab3.SHOWN) for a in range(b)]
+    assert near < far < lab3.SHOWN and similarity[far] - similarity[near] == max(gains) > 0.2
     angles = 5 / 10_000 ** (torch.arange(0, lab3.D_MODEL, 2) / lab3.D_MODEL)
     assert similarity[5].item() == pytest.approx(angles.cos().mean().item(), abs=1e-6)
 
@@ -95,7 +116,7 @@ def test_recent_asks_at_every_blank_for_the_last_letter():
 @pytest.mark.parametrize("encoding", [*lab3.STYLES, lab3.UNNORMED])
 def test_no_encoding_lets_a_model_see_the_future_or_beyond_its_window(encoding):
     torch.manual_seed(0)
-    model, tokens = lab3.Pointer(encoding, 16).eval(), torch.randint(16, (1, 19), generator=generator())
+    model, tokens = lab3.Pointer(encoding, TRIAL).eval(), torch.randint(16, (1, 19), generator=generator())
     changed = tokens.clone()
     changed[0, 7] = (tokens[0, 7] + 1) % 16
     moved = (model(changed)[0] - model(tokens)[0]).abs().amax(dim=-1)[0] > 0
@@ -110,7 +131,7 @@ def test_all_encodings_start_from_the_same_weights():
     models = []
     for encoding in lab3.STYLES:
         torch.manual_seed(7)
-        models.append(lab3.Pointer(encoding, 16).state_dict())
+        models.append(lab3.Pointer(encoding, TRIAL).state_dict())
     for model in models:
         assert all(torch.equal(model[name], models[0][name]) for name in models[0])
 
@@ -145,14 +166,13 @@ class Oracle:
 
 
 def test_evaluation_counts_the_last_positions_and_finds_the_head():
-    trial = lab3.Trial(length=16, offset=3, n_steps=1, n_test=5)
-    test = lab3.evaluate(Oracle(3, wrong=(2, 5, 40)), "back", 48, trial, seed=0)
+    test = lab3.evaluate(Oracle(3, wrong=(2, 5, 40)), "back", 48, TRIAL, seed=0)
     assert test["accuracy"] == pytest.approx(15 / 16)  # of the last 16 positions, 40 is wrong
     assert test["head"] == 2 and test["on_asked"] == pytest.approx(0.75)
     assert test["by_position"].tolist() == [float(t != 40) for t in range(32, 48)]
     assert test["weights"].tolist() == (0.75 * torch.eye(48).roll(3, dims=0))[32:, 32:].tolist()
-    assert lab3.evaluate(Oracle(3), "back", 16, trial, seed=0)["accuracy"] == 1.0  # where nothing is asked nothing counts
-    assert lab3.evaluate(Oracle(0), "recent", 48, trial, seed=0)["accuracy"] == 0.0
+    assert lab3.evaluate(Oracle(3), "back", 16, TRIAL, seed=0)["accuracy"] == 1.0  # where nothing is asked nothing counts
+    assert lab3.evaluate(Oracle(0), "recent", 48, TRIAL, seed=0)["accuracy"] == 0.0
 
 
 def test_weights_by_distance_by_hand():
@@ -162,13 +182,132 @@ def test_weights_by_distance_by_hand():
 
 def test_linear_is_erased_by_the_layer_norm():
     torch.manual_seed(0)
-    models = [lab3.Pointer("linear", 16), lab3.Pointer("linear", 16)]
-    assert lab3.linear_effect(models, 16) < 1e-12
+    models = [lab3.Pointer("linear", TRIAL), lab3.Pointer("linear", TRIAL)]
+    assert 0 < lab3.linear_effect(models, TRIAL) < 1e-12  # not 0: it was taken out, and rounding shows it
     tokens = torch.arange(16)[None]
-    unnormed, none = lab3.Pointer(lab3.UNNORMED, 16), lab3.Pointer("none", 16)
+    unnormed, none = lab3.Pointer(lab3.UNNORMED, TRIAL), lab3.Pointer("none", TRIAL)
     none.norm_1 = torch.nn.Identity()
     none.load_state_dict(unnormed.state_dict())
     assert (unnormed(tokens)[0] - none(tokens)[0]).abs().max() > 0.01
+
+
+def test_counting_needs_no_positions():
+    tokens = torch.tensor([[2, 1, 1, 2, 3, 3, 3]])  # most frequent so far, from position 2 on: 1, 1, 1, 1, 3
+    assert lab3.most_frequent(tokens, 2) == pytest.approx(3 / 5)  # two steps back: 2, 1, 1, 2, 3
+
+
+def test_weight_one_back_by_hand():
+    def model(tokens):  # each head gives the own token of the query 1 back a tenth of its number, another token 0.9
+        weights = torch.full((len(tokens), lab3.N_HEADS, tokens.shape[1], tokens.shape[1]), 0.5)
+        same = tokens[:, 1:] == tokens[:, :-1]
+        for head in range(lab3.N_HEADS):
+            weights[:, head].diagonal(-1, 1, 2).copy_(torch.where(same, head / 10, 0.9))
+        return None, weights
+
+    found = lab3.one_back([{"model": model, "tests": [{"head": 2}]}], TRIAL, generator())
+    assert found["own_token"] == pytest.approx(0.2) and found["other_token"] == pytest.approx(0.9)
+
+
+@pytest.mark.parametrize(("n", "margin"), [(24, 0.0), (24, 0.05), (24, 0.5), (16, 0.05)])
+def test_columns_beyond_the_range_of_training_are_counted_column_by_column(n, margin):
+    columns = lab3.sinusoidal_encoding(2 * n, lab3.D_MODEL).T.tolist()
+    beyond = [max(c[n:]) > max(c[:n]) + margin or min(c[n:]) < min(c[:n]) - margin for c in columns]
+    assert lab3.columns_beyond(n, margin) == sum(beyond)
+
+
+def test_the_learned_table_ends_between_two_tests():
+    runs = [
+        {"tests": [{"by_position": torch.tensor(known)}, {"by_position": torch.tensor(new)}]}
+        for known, new in (([0.1, 0.2, 0.9], [0.3, 0.5, 0.6]), ([0.1, 0.2, 0.7], [0.1, 0.5, 0.6]))
+    ]
+    assert lab3.learned_ends(runs) == pytest.approx({"last_trained": 0.8, "first_untrained": 0.2})
+
+
+def test_distances_without_training_keep_their_first_number():
+    model = lab3.Pointer("relative_all", TRIAL)
+    lab3.train_pointer(model, "back", lab3.Trial(16, 3, 5, 1), generator())
+    back = model.relative.table.detach()[:, : 8 * 16 + 1].flip(-1)  # (H, 129), by distance
+    assert (back[:, :16] != 0).all() and (back[:, 16:] == 0).all()
+    trained = [back[2, distance].item() for distance in range(16) if distance != 3]
+    assert lab3.unasked_bias([{"model": model, "tests": [{"head": 2}]}], TRIAL) == pytest.approx(np.mean(trained))
+    clipped = lab3.Pointer("relative", TRIAL)
+    torch.nn.init.normal_(clipped.relative.table)
+    last_row = clipped.bias(128)[:, -1].flip(-1)  # (H, 128), by distance
+    assert (last_row[:, TRIAL.clip :] == last_row[:, TRIAL.clip, None]).all()
+    assert (last_row[:, TRIAL.clip - 1] != last_row[:, TRIAL.clip]).all()
+
+
+def test_trials_differ_in_the_encoding_alone_and_are_tested_on_other_data(tmp_path, monkeypatch):
+    first, training, tests = {}, set(), []
+
+    def train_pointer(model, task, trial, data):
+        first.setdefault((task, data.initial_seed()), []).append(model.readout.weight.clone())
+        training.add(data.initial_seed())
+
+    def evaluate(model, task, length, trial, seed, window=None):
+        tests.append((task, length, window, seed))
+        return {"window": window}
+
+    monkeypatch.setattr(lab3, "train_pointer", train_pointer)
+    monkeypatch.setattr(lab3, "evaluate", evaluate)
+    found = lab3.run_trials(make_lab(lab3, tmp_path), TRIAL, n_seeds=2)
+    assert all(torch.equal(model, models[0]) for models in first.values() for model in models)
+    assert len(first) == 4 and len({models[0].sum().item() for models in first.values()}) == 2  # two tasks, two seeds
+    assert not training & {seed for *_, seed in tests} and len({seed for *_, seed in tests}) == 4
+    assert {test[1:3] for test in tests} == {(16, None), (32, None), (64, None), (128, None), (128, 16)}
+    assert all(run["window"] == {"window": 16} for runs in found.values() for run in runs)
+
+
+# --- what the figures say -------------------------------------------------------------------------------------------
+
+
+def made_up(accuracies, window=0.5):
+    """Runs of two seeds for every task and encoding, with these accuracies at the four lengths; the best head is number 2."""
+    found = {}
+    for task in lab3.TASKS:
+        for encoding in lab3.STYLES:
+            model = lab3.Pointer(encoding, TRIAL)
+            tests = [{"accuracy": a, "head": 2, "weights": torch.eye(16)} for a in accuracies[encoding]]
+            found[task, encoding] = [{"model": model, "tests": tests, "window": {"accuracy": window}}] * 2
+    return found
+
+
+def test_the_comparison_counts_who_points_at_the_length_of_training():
+    accuracies = dict.fromkeys(lab3.STYLES, (1.0, 0.2, 0.2, 0.2)) | {"none": (0.2,) * 4, "linear": (0.2,) * 4}
+    accuracies["alibi"] = (0.3, 0.95, 1.0, 1.0)  # what happens at other lengths does not count here
+    title = lab3.draw_comparison(made_up(accuracies), TRIAL).get_suptitle().replace("\n", " ")
+    assert title.startswith(
+        "4 of 7 learn to point 3 back: learned, sinusoidal, relative bias, RoPE; not none and linear (0.20)"
+    )
+    assert title.endswith("ALiBi (0.30)")
+    title = lab3.draw_comparison(made_up(dict.fromkeys(lab3.STYLES, (0.06, 1.0, 1.0, 1.0))), TRIAL).get_suptitle()
+    assert title.startswith("None of 7 has learned")
+
+
+def test_the_portrait_is_of_the_best_head():
+    run = made_up(dict.fromkeys(lab3.STYLES, (1.0,) * 4))["back", "relative"][0]
+    torch.nn.init.normal_(run["model"].relative.table)
+    picture, _ = lab3.portrait(run, 16)
+    assert torch.equal(picture, run["model"].bias(16)[2]) and not torch.equal(picture, run["model"].bias(16)[0])
+
+
+def test_what_is_near_guessing_is_not_ranked():
+    accuracies = dict.fromkeys(lab3.STYLES, (0.0, 0.0, 0.0, 0.15)) | {"alibi": (0.0, 0, 0, 0.8), "relative": (0.0, 0, 0, 0.9)}
+    found = made_up(accuracies)
+    assert lab3.ranking(found, "recent", TRIAL) == ["relative bias, clip 10 (0.90)", "ALiBi (0.80)"]
+    fig = lab3.draw_extrapolation(made_up(dict.fromkeys(lab3.STYLES, (0.06,) * 4), window=0.07), TRIAL)
+    assert "Best then at pointing: no model" in fig.get_suptitle().replace("\n", " ")
+    assert "nothing gained" in fig.axes[2].get_title(loc="left")
+
+
+def test_open_marks_are_for_all_keys_and_filled_ones_for_the_last():
+    accuracies = dict.fromkeys(lab3.STYLES, (1.0, 0.5, 0.3, 0.1)) | {"rope": (1.0, 1.0, 1.0, 0.2)}
+    fig = lab3.draw_extrapolation(made_up(accuracies, window=0.9), TRIAL)
+    marks = [line for line in fig.axes[2].lines if line.get_marker() == "o"]
+    opened = [line.get_xdata()[0] for line in marks if line.get_markerfacecolor() == "white"]
+    filled = [line.get_xdata()[0] for line in marks if line.get_markerfacecolor() != "white"]
+    assert opened == pytest.approx([accuracies[encoding][-1] for encoding in lab3.STYLES])
+    assert filled == pytest.approx([0.9] * len(lab3.STYLES))
 
 
 # --- what training finds ------------------------------------------------------------------------------------------
@@ -181,7 +320,7 @@ def trained():
     for task in lab3.TASKS:
         for encoding in lab3.STYLES:
             torch.manual_seed(3)
-            model = lab3.Pointer(encoding, trial.length)
+            model = lab3.Pointer(encoding, trial)
             lab3.train_pointer(model, task, trial, generator(3))
             lengths = (trial.lengths[0], trial.lengths[1], trial.lengths[3])
             tests = [lab3.evaluate(model, task, length, trial, seed=5) for length in lengths]
@@ -195,7 +334,7 @@ def accuracy(trained, task, encoding):
 
 
 def test_four_encodings_point_and_three_cannot(trained):
-    for encoding in ("learned", "sinusoidal", "relative", "rope"):
+    for encoding in ("learned", "sinusoidal", "relative", "relative_all", "rope"):
         assert accuracy(trained, "back", encoding)[0] > 0.9
     for encoding in ("none", "linear", "alibi"):
         assert accuracy(trained, "back", encoding)[0] < 0.6
@@ -207,6 +346,11 @@ def test_absolute_positions_fail_where_training_ended_and_the_relative_bias_fail
         assert trained["back", encoding]["window"]["accuracy"] < 0.7
     others = [accuracy(trained, "back", encoding)[-1] for encoding in lab3.STYLES if encoding != "relative"]
     assert accuracy(trained, "back", "relative")[-1] > max(others) + 0.1
+
+
+def test_the_relative_bias_needs_its_clip(trained):
+    clipped, free = (accuracy(trained, "back", encoding) for encoding in ("relative", "relative_all"))
+    assert clipped[1] > free[1] + 0.1 and clipped[-1] > free[-1] + 0.3
 
 
 def test_hiding_new_distances_mends_relative_methods(trained):
@@ -236,6 +380,7 @@ def test_required_records_and_printed_findings(fast_runs):
     required |= {f"extrapolation.{encoding}.{length}" for encoding in lab3.STYLES for length in (24, 48, 96, 192)}
     assert set(results) >= required
     printed = " ".join(run.process.stdout.decode("ascii").split())
+    assert "The second task: 15 % of the places" in printed
     assert f"is larger again at {results['similarity.first_rise_distance']['value']:.0f}" in printed
     assert f"of at most {results['shift.max_error']['value']:.0e}" in printed
 
