@@ -797,7 +797,7 @@ def draw_variants(runs: Mapping[int, Mapping[str, Sequence[Run]]], flag: str, te
     for ax in axes:
         ax.set(xscale="log", yscale="log", xlabel=EXERCISES[flag])
         ax.set_xticks(list(runs), list(runs))
-        ax.xaxis.minorticks_off()
+        ax.minorticks_off()
         ax.legend()
         plain_ticks(ax.yaxis)
     axes[0].set_ylabel("mean squared error (band: 2 seeds)")
