@@ -171,13 +171,14 @@ def seed_dots(ax: Axes, values: Mapping[str, Sequence[float]], styles: Sequence[
         ax.plot(means[i], i, color=style["color"], marker=style["marker"], ms=13, alpha=0.7)
         ax.plot(seeds, [i] * len(seeds), "o", color="black", ms=3.5)
         ax.annotate(number(means[i]), (max(seeds), i), xytext=(13, 0), textcoords="offset points", va="center")
-    ax.set(xscale="log", xlim=(min(means) / 3, max(means) * 8), ylim=(len(means) - 0.4, -0.6))
+    room = 6 * (max(means) / min(means)) ** 0.1  # for the numbers at the right
+    ax.set(xscale="log", xlim=(min(means) / room**0.5, max(means) * room), ylim=(len(means) - 0.4, -0.6))
     ax.set_yticks(range(len(means)), values)
 
 
-def number(x: float) -> str:
-    """Three digits, as a power of ten below 0.001."""
-    return f"{x:.3g}" if x >= 1e-3 else f"{x:.1e}"
+def number(x: float, digits: int = 3) -> str:
+    """So many digits; below 0.001 two at most and a power of ten."""
+    return f"{x:.{digits}g}" if x >= 1e-3 or x == 0 else f"{x:.{min(digits, 2) - 1}e}"
 
 
 def plain_ticks(axis: Axis) -> None:

@@ -131,6 +131,7 @@ def test_fit_sees_each_sequence_once_and_depends_on_the_seed_alone():
     torch.rand(5)
     assert lab5.fit(Recorder, data, test, 32, 1e-2, 7).mse == run.mse
     assert lab5.fit(Recorder, data, test, 32, 1e-2, 8).mse != run.mse
+    assert lab5.fit(Recorder, data, test, 32, 2e-2, 7).mse != run.mse
 
 
 def test_all_networks_get_the_same_data():
@@ -138,6 +139,8 @@ def test_all_networks_get_the_same_data():
     same = lambda: lab5.Recurrent()  # noqa: E731
     runs = lab5.fit_all({"a": same, "b": same}, sample, 32, {"a": 1e-2, "b": 1e-2}, [3, 5])
     assert lab5.errors(runs["a"]) == lab5.errors(runs["b"]) and len(set(lab5.errors(runs["a"]))) == 2
+    slow = lab5.fit_all({"a": same, "b": same}, sample, 32, {"a": 1e-2, "b": 1e-3}, [3])
+    assert lab5.errors(slow["a"]) == lab5.errors(runs["a"])[:1] != lab5.errors(slow["b"])
 
 
 @pytest.fixture(scope="module")
@@ -162,11 +165,60 @@ def test_noise_takes_the_linear_formula_far_from_the_limit():
     assert 2 * lab5.mse(lab5.curve_fit, test) < found["linear"][0] < 0.5 * found["last"][0]
 
 
+def test_the_limit_and_the_errors_beyond_noise_by_hand():
+    test, (_, clean) = (lab5.sines(400, 20, noise, generator(9)) for noise in (0.1, 0.0))
+    sample = lambda g: lab5.sines(640, 20, 0.1, g)  # noqa: E731
+    card = lab5.measure_card(lab5.makers(), dict.fromkeys(lab5.TRAINED, 1e-2), [1, 2], sample, 64, test, clean)
+    assert card.limit == pytest.approx((lab5.curve_fit(test[0]) - test[1]).pow(2).mean().item())
+    assert card.beyond_noise["limit"] < 0.5 * card.limit
+    with torch.no_grad():
+        by_start = [(run.model(test[0]) - clean).pow(2).mean().item() for run in card.runs["rnn"]]
+    assert card.beyond_noise["rnn"] == pytest.approx(np.mean(by_start), rel=1e-4)
+
+
 def test_rates_are_judged_on_validation_data():
     data, validation = (lab5.sines(n, 7, 0.1, generator(n)) for n in (128, 50))
-    found = lab5.measure_rates({"rnn": lab5.Recurrent}, data, validation, 3)
-    assert list(found["rnn"]) == list(lab5.RATES)
+    found = lab5.measure_rates({"rnn": lab5.Recurrent}, (4e-3, 8e-3), data, validation, 3)
+    assert list(found["rnn"]) == [4e-3, 8e-3]
     assert found["rnn"][8e-3] == lab5.fit(lab5.Recurrent, data, validation, 64, 8e-3, 3).mse
+
+
+def test_the_best_rate_is_kept_and_validation_data_are_new(tmp_path, monkeypatch):
+    lab, seen, tested = make_lab(lab5, tmp_path), [], []
+
+    def measured(networks, rates, data, validation, seed, progress):
+        seen.extend((data, validation))
+        return {"rnn": {0.1: 3.0, 0.2: 2.0, 0.3: 4.0}}
+
+    monkeypatch.setattr(lab5, "measure_rates", measured)
+    draw, g = lab5.sines, generator()
+    assert lab5.show_rates(lab, "x", {}, (0.1, 0.2, 0.3), lambda n: draw(n, 5, 0.1, g), 2, "") == {"rnn": 0.2}
+    (data, _), (validation, _) = seen
+    assert not (data[:, None] == validation).all(dim=-1).any()
+
+    class StopError(Exception):
+        pass
+
+    def stop(networks, rates, seeds, sample, batch, test, *_):
+        tested.append(test[0])
+        raise StopError
+
+    monkeypatch.setattr(lab5, "measure_card", stop)
+    with pytest.raises(StopError):
+        lab5.show_scores(lab, lab5.makers())
+    assert not (tested[0][:, None] == seen[3][0]).all(dim=-1).any()  # nor are they the test data
+
+
+def test_no_positions_reaches_the_networks_of_the_score_card(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(lab5, "show_scores", lambda lab, networks: seen.append(networks) or ({0.1: None}, {"transformer": 0}))
+    monkeypatch.setattr(lab5, "show_attention", lambda *_: None)
+    monkeypatch.setattr(lab5, "show_recall", lambda lab, networks: seen.append(networks))
+    monkeypatch.setattr(lab5, "show_mistakes", lambda *_: None)
+    for flags, expected in ((["--no-positions"], False), ([], True)):
+        lab5.main(make_lab(lab5, tmp_path, *flags))
+        assert all(networks["transformer"]().positions.any() == expected for networks in seen)
+        seen.clear()
 
 
 # --- looking and needing --------------------------------------------------------------------------------------------
@@ -196,6 +248,34 @@ def test_positions_are_counted_back_from_the_end():
         assert values[:, 2] == pytest.approx(expected, rel=0.4) and (values[:, others] == 0).all()
 
 
+def test_a_value_is_replaced_by_that_of_the_neighbour():
+    inputs = torch.arange(35.0).reshape(5, 7)
+    seen = []
+
+    class Spy(ThreeBack):
+        def forward(self, y):
+            seen.append(y)
+            return super().forward(y)
+
+    lab5.measure_positions({"transformer": [lab5.Run(Spy(), 0.0, [], 0.0)]}, (inputs, inputs[:, -3]))
+    for back in range(1, 8):
+        (swapped,) = (y for y in seen if (y[:, -back] != inputs[:, -back]).all())
+        assert torch.equal(swapped[1:, -back], inputs[:-1, -back])
+        assert (swapped != inputs).sum() == 5
+
+
+def test_the_ways_of_the_last_value_add_up():
+    model, data = lab5.Transformer(2).eval(), lab5.sines(50, 6, 0.1, generator())
+    found = lab5.measure_paths(model, data)
+    other = data[0].clone()
+    other[:, -1] = data[0][:, -1].roll(1)
+    assert found["none"] == pytest.approx(lab5.mse(model, data))
+    assert found["all"] == pytest.approx(lab5.mse(model, (other, data[1])))
+    torch.nn.init.zeros_(model.block.attention.w_o.weight)  # now nothing comes in by attention
+    found = lab5.measure_paths(model, data)
+    assert found["query"] == found["key_value"] == found["none"] != found["residual"] == found["all"]
+
+
 def test_hiding_masks_one_key_of_the_real_model():
     model, (inputs, targets) = lab5.Transformer(2).eval(), lab5.sines(5, 4, 0.1, generator())
     found = lab5.measure_positions({"transformer": [lab5.Run(model, 0.0, [], 0.0)]}, (inputs, targets))
@@ -223,6 +303,7 @@ def test_weights_by_frequency_are_weights(card):
     weights = lab5.measure_by_frequency(card.runs["transformer"][0].model, 11, 0.1, generator())
     assert weights.shape == (4, 41, 11)
     torch.testing.assert_close(weights.sum(-1), torch.ones(4, 41))
+    assert (lab5.measure_by_frequency(ThreeBack(), 11, 0.1, generator())[..., 2] == 1).all()  # counted back from the end
 
 
 # --- recall and mistakes --------------------------------------------------------------------------------------------
@@ -233,6 +314,17 @@ def test_attention_recalls_what_an_rnn_does_not():
     runs = lab5.measure_recall(lab5.makers(), 25, rates, [0], (200 * 64, 1000))
     transformer, rnn = (lab5.errors(runs[name])[0] for name in ("transformer", "rnn"))
     assert transformer < 0.01 and rnn > 30 * transformer
+
+
+def test_recall_and_mistakes_are_tested_on_new_sequences(monkeypatch):
+    def check(make, data, test, *_):
+        assert data[0].shape == (64, *test[0].shape[1:]) and len(test[0]) == 20
+        assert not (data[0][:, None] == test[0]).all(dim=-1).any()
+        return lab5.Run(None, 0.0, [], 0.0)
+
+    monkeypatch.setattr(lab5, "fit", check)
+    assert lab5.measure_recall(lab5.makers(), 5, dict.fromkeys(lab5.TRAINED, 0), [3], (64, 20))
+    assert lab5.measure_mistakes(4, 7, 0, [3], (64, 20))
 
 
 def test_the_mistaken_attention_without_a_mistake_is_attention(float64):
@@ -292,7 +384,7 @@ def test_headlines_name_the_winner_of_that_run():
 
 def test_who_never_passes_least_squares_is_said_to_never_pass():
     title = lab5.draw_learning({0.1: fake_card([0.05, 0.07], [1.0, 0.5, 0.05])}).get_suptitle()
-    assert "RNN never, Transformer 2" in title.replace("\n", " ")
+    assert "after about RNN never, Transformer 2 steps" in title.replace("\n", " ")
 
 
 def test_smooth_averages_stretches():
@@ -329,6 +421,7 @@ def test_the_committed_run_reaches_what_the_course_says():
         assert value[f"sine.noise_0.1.{name}.mse_mean"] < 1.5 * value["sine.noise_0.1.limit"]
         assert value["sine.noise_0.linear.mse_mean"] < 1e-3 * value[f"sine.noise_0.{name}.mse_mean"]
     assert value["recall.period_25.rnn.mse"] > 100 * value["recall.period_25.transformer.mse"]
+    assert value["recall.period_25.weight"] > 0.5
     assert value["mistakes.no_positions.mse"] > 10 * value["mistakes.correct.mse"]
 
 
@@ -356,14 +449,29 @@ def test_a_bad_flag_is_one_line_and_nothing_is_written(flags, says, tmp_path, ca
 @pytest.mark.parametrize(
     ("flags", "written", "says"),
     [
-        (["--heads", "8", "1", "8", "--noise", "0"], ["05_heads.png"], "Noise 0, 6 steps, Transformer with positions"),
-        (["--lengths", "10", "3", "--no-positions"], ["05_lengths.png"], "Noise 0.1, 6 steps, Transformer without positions"),
+        (
+            ["--heads", "8", "1", "8", "--noise", "0"],
+            ["05_heads.png"],
+            "Noise 0, 6 steps, 20 values in, Transformer with positions",
+        ),
+        (
+            ["--lengths", "10", "3", "--no-positions"],
+            ["05_lengths.png"],
+            "Noise 0.1, 6 steps, 4 heads, Transformer without positions",
+        ),
     ],
 )
 def test_several_values_are_compared_and_nothing_else_is_done(flags, written, says, tmp_path, capsys):
     lab5.main(make_lab(lab5, tmp_path, *flags))
     printed = " ".join(capsys.readouterr().out.split())
     assert [path.name for path in tmp_path.iterdir()] == written and says in printed and "1. The score card" not in printed
+
+
+def test_two_comparisons_leave_each_other_alone(tmp_path, capsys):
+    lab5.main(make_lab(lab5, tmp_path, "--heads", "1", "2", "--lengths", "3", "5"))
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "20 values in, Transformer with" in printed and "4 heads, Transformer with" in printed
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["05_heads.png", "05_lengths.png"]
 
 
 def test_the_flags_reach_the_lab(tmp_path, capsys):
