@@ -583,14 +583,15 @@ def show_comparison(lab: Lab, found: dict, trial: Trial) -> None:
         "Linear: adding one number to every feature changes only their mean, which a LayerNorm subtracts. Taking "
         f"the encoding out of the trained models moves no logit by more than {erased:.0e}: linear is none, and where the two "
         f"differ in a table, rounding has grown in training. Without the LayerNorm linear gets {control:.2f}: its scores "
-        "rise or fall steadily with the key's position, which favours one end, not a place between."
+        "rise or fall steadily with the key's position, which favours one end"
+        + (", not a place well inside." if control < 0.5 else "; one place beside it can be found.")
     )
     weights = {str(distance): weight for distance, weight in enumerate(by_distance(found["back", "alibi"], trial.offset))}
     weights = lab.record_all("alibi.weight_at_distance", weights, rtol=0.15, atol=0.02)
     own = one_back(found["back", "alibi"], trial, lab.generator("one back"))
     own, other = lab.record_all("alibi.one_back", own, rtol=0.15, atol=0.02).values()
     lab.say(
-        "ALiBi takes a fixed penalty for distance off the scores, so no head can choose which distance to favour. The best "
+        "ALiBi takes a fixed penalty for distance off the scores: a head can favour what is near, not a distance. The best "
         f"one gives the tokens {', '.join(weights)} back {', '.join(f'{w:.2f}' for w in weights.values())} of its weight. "
         f"What it can do is turn to or from a token: to the key 1 back it gives {own:.2f} if that holds the query's own "
         f"token and {other:.2f} if not."

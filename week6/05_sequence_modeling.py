@@ -624,8 +624,10 @@ def show_attention(lab: Lab, card: Card, noise: float) -> None:
     by_seed = [rank_correlation(a, b) for a, b in zip(weight, found["hiding"], strict=True)]
     correlation = lab.record("position.rank_correlation", mean(by_seed), rtol=0, atol=0.5)
     looked, hidden, swapped = (int(columns[n].mean(axis=0).argmax()) for n in ("attention", "hiding", "swapping.transformer"))
+    spread = np.ptp(weight.mean(axis=0)) > 1e-3
+    looks = f"Of all positions the heads look most {looked + 1} back" if spread else "The heads look at all positions alike"
     lab.say(
-        f"Of all positions the heads look most {looked + 1} back, hiding {hidden + 1} back costs most, replacing {swapped + 1} "
+        f"{looks}, hiding {hidden + 1} back costs most, replacing {swapped + 1} "
         f"back costs most. Over the positions, weight and error when hidden have a rank correlation of {correlation:.2f} (1 = "
         f"same order; {', '.join(f'{c:.2f}' for c in by_seed)} by seed). The value one step back has {rows[0][1]:.3f} of the "
         f"weight; hidden from the heads it gives an error of {rows[0][2]:.3f}, replaced {rows[0][4]:.3f}."
