@@ -373,7 +373,7 @@ def runs_of(errors, losses):
 def fake_card(transformer, losses):
     scores = {"zero": [1.0, 1.0], "last": [0.5, 0.5], "linear": [0.1, 0.1], "rnn": [0.2, 0.3], "transformer": transformer}
     runs = {"rnn": runs_of([0.2, 0.3], [1.0, 1.0, 1.0]), "transformer": runs_of(transformer, losses)}
-    return lab5.Card(scores, runs, 0.04, None, {})
+    return lab5.Card(scores, runs, 0.04, None, {}, None)
 
 
 def test_headlines_name_the_winner_of_that_run():

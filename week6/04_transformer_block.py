@@ -166,8 +166,8 @@ def draw_heads(before: dict[str, Tensor], after: dict[str, Tensor], n_sentences:
     n_heads, best = len(after["subject"]), int(after["subject"].argmax())
     title = (
         f"Untrained, a hidden verb looks around evenly (entropy {before['entropy'].mean():.2f}); trained, "
-        f"head {best} gives the "
-        f"subject {after['subject'][best]:.2f} instead of {before['subject'][best]:.2f} (means of {n_sentences} sentences)"
+        f"head {best} gives the subject {after['subject'][best]:.2f} instead of "
+        f"{before['subject'][best]:.2f} (means of {n_sentences} sentences)"
     )
     columns = 2 if n_heads == 1 else 4
     rows = 2 * n_heads // columns

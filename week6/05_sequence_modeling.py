@@ -284,14 +284,16 @@ def measure_baselines(sample: Callable, seeds: Sequence[int]) -> dict[str, list[
 
 
 class Card(NamedTuple):
-    """The score card of one noise level: errors by seed for each of SCORED, the trained runs, the limit, the test data, and,
-    for the networks and the limit, the error against the next value without its noise, which no model gets to see."""
+    """The score card of one noise level: errors by seed for each of SCORED, the trained runs, the limit, the test data, for
+    the networks and the limit the error against the next value without its noise, which no model gets to see, and what the
+    fitted sines predict (n,)."""
 
     errors: dict[str, list[float]]
     runs: dict[str, list[Run]]
     limit: float
     test: Data
     beyond_noise: dict[str, float]
+    fitted: Tensor
 
 
 def measure_card(networks, rates, seeds, sample, batch: int, test: Data, clean: Tensor, label="", progress=quiet) -> Card:
@@ -301,13 +303,13 @@ def measure_card(networks, rates, seeds, sample, batch: int, test: Data, clean: 
     predictors = {name: [run.model for run in runs[name]] for name in TRAINED} | {"limit": [lambda _: fitted]}
     beyond = {name: mean(mse(predict, (test[0], clean)) for predict in some) for name, some in predictors.items()}
     scores = measure_baselines(both, seeds) | {name: errors(runs[name]) for name in TRAINED}
-    return Card(scores, runs, mse(lambda _: fitted, test), test, beyond)
+    return Card(scores, runs, mse(lambda _: fitted, test), test, beyond, fitted)
 
 
 def draw_samples(card: Card, noise: float) -> Figure:
     inputs, targets = card.test
     with torch.no_grad():
-        predictions = {name: card.runs[name][0].model(inputs) for name in TRAINED} | {"limit": curve_fit(inputs)}
+        predictions = {name: card.runs[name][0].model(inputs) for name in TRAINED} | {"limit": card.fitted}
     misses = ", ".join(f"{LABELS[n].split(': ')[-1]} {number(F.mse_loss(p, targets).item())}" for n, p in predictions.items())
     title = f"Mean squared error ({len(targets)} sequences, noise {noise:g}, first start): {misses}"
     fig, axes = panels(title, (1, 1, 1), rows=2, size=(15, 7))
@@ -394,9 +396,8 @@ def show_scores(lab: Lab, networks: Makers) -> tuple[dict[float, Card], dict[str
     lab.section("1. The score card")
     length, noise, generator = lab.options.lengths[0], lab.options.noise[-1], lab.generator("learning rates")
     lab.say(
-        f"{length} values of a sine{' with noise' * bool(noise)} in, the next one out; amplitude, frequency "
-        "and phase are new in "
-        f"every sequence.{' In sections 1 to 3 no Transformer has positions.' * lab.options.no_positions}"
+        f"{length} values of a sine{' with noise' * bool(noise)} in, the next one out; amplitude, frequency and phase are new "
+        f"in every sequence.{' In sections 1 to 3 no Transformer has positions.' * lab.options.no_positions}"
     )
     sample = lambda n: sines(n, length, noise, generator)  # noqa: E731
     text = f"at noise {noise:g}; it is used in sections 1 and 4"
@@ -435,9 +436,8 @@ def print_card(lab: Lab, noise: float, card: Card, sizes: Mapping[str, float]) -
     first, second = sorted(means, key=means.get)[:2]
     ahead = sum(rnn < transformer for rnn, transformer in zip(*(card.errors[name] for name in TRAINED), strict=True))
     text = (
-        f"Smallest, the limit apart: {LABELS[first]}; {LABELS[second]} has "
-        f"{times(means[second] / means[first])} its error. The RNN is "
-        f"ahead of the Transformer from {ahead} of {N_SEEDS} starts. "
+        f"Smallest, the limit apart: {LABELS[first]}; {LABELS[second]} has {times(means[second] / means[first])} its error. "
+        f"The RNN is ahead of the Transformer from {ahead} of {N_SEEDS} starts. "
     )
     if noise:
         over = lab.record_all(f"{key}.over_limit", {name: means[name] / limit for name in ("linear", *TRAINED)}, rtol=0.3)
@@ -465,6 +465,13 @@ def print_card(lab: Lab, noise: float, card: Card, sizes: Mapping[str, float]) -
 # from the heads, still comes in by the query and the residual path; a replaced value is replaced for all paths.
 
 
+def swap(inputs: Tensor, back: int) -> Tensor:
+    """(n, T) -> (n, T): the values `back` steps back come from the neighbouring sequence."""
+    other = inputs.clone()
+    other[:, -back] = inputs[:, -back].roll(1)
+    return other
+
+
 @torch.no_grad()
 def measure_positions(runs: Mapping[str, Sequence[Run]], data: Data) -> dict:
     """By steps back, 1 to T, for each seed: "weights" (seeds, H, n, T); "hiding" (seeds, T), the error when a position is
@@ -479,9 +486,7 @@ def measure_positions(runs: Mapping[str, Sequence[Run]], data: Data) -> dict:
         return mse(lambda x: model.look(x, mask)[0], data)
 
     def swapped(model: nn.Module, back: int) -> float:
-        other = inputs.clone()
-        other[:, -back] = inputs[:, -back].roll(1)
-        return mse(model, (other, targets))
+        return mse(model, (swap(inputs, back), targets))
 
     return {
         "weights": torch.stack([model.look(inputs)[1].transpose(0, 1).flip(-1) for model in transformers]),
@@ -495,9 +500,7 @@ def measure_positions(runs: Mapping[str, Sequence[Run]], data: Data) -> dict:
 def measure_paths(model: Transformer, data: Data) -> dict[str, float]:
     """The error when the last value comes from another sequence on one of its ways to the prediction, or on all."""
     inputs, targets = data
-    other = inputs.clone()
-    other[:, -1] = inputs[:, -1].roll(1)
-    own, strange = model.features(inputs), model.features(other)  # (n, T, d_model) each
+    own, strange = model.features(inputs), model.features(swap(inputs, 1))  # (n, T, d_model) each
     ways = ("residual", "query", "key_value")
 
     def error(changed: Sequence[str]) -> float:
@@ -615,10 +618,9 @@ def show_attention(lab: Lab, card: Card, noise: float) -> None:
             row.append(lab.record(f"position.{name}.{row[0]}", value, rtol=0.6, atol=0.06))
     base = lab.record_all("position.base", {name: values.mean() for name, values in found["base"].items()}, rtol=0.6)
     lab.say(
-        f"The models of section 1 at noise {noise:g}, mean of {N_SEEDS} seeds, on {len(data[0])} other "
-        "sequences. MSE with nothing "
-        f"done: Transformer {base['transformer']:.4f}, RNN {base['rnn']:.4f}. Hidden: from the heads of the Transformer. "
-        "Replaced: the value comes from another sequence."
+        f"The models of section 1 at noise {noise:g}, mean of {N_SEEDS} seeds, on {len(data[0])} other sequences. MSE with "
+        f"nothing done: Transformer {base['transformer']:.4f}, RNN {base['rnn']:.4f}. Hidden: from the heads of the "
+        "Transformer. Replaced: the value comes from another sequence."
     )
     lab.table(["steps back", "weight", "MSE, hidden", "replaced (RNN)", "replaced (Transformer)"], rows, digits=3)
     by_seed = [rank_correlation(a, b) for a, b in zip(weight, found["hiding"], strict=True)]
@@ -635,7 +637,7 @@ def show_attention(lab: Lab, card: Card, noise: float) -> None:
     paths = [measure_paths(run.model, data) for run in card.runs["transformer"]]
     ways = {way: lab.record(f"position.last_value.{way}", mean(p[way] for p in paths), rtol=0.6, atol=0.06) for way in paths[0]}
     lab.say(
-        f"For the last value has three ways in. Replaced on one of them alone: residual path {ways['residual']:.3f}, query "
+        f"The last value has three ways in. Replaced on one of them alone: residual path {ways['residual']:.3f}, query "
         f"{ways['query']:.3f}, key and value {ways['key_value']:.3f} (on none {ways['none']:.3f}, on all {ways['all']:.3f}). "
         "Attention weights show the third only."
     )
@@ -760,9 +762,9 @@ class MistakenAttention(MultiHeadAttention):
     def forward(self, query: Tensor, key: Tensor, mask: None = None) -> tuple[Tensor, Tensor]:
         query = query if self.axis == -1 else key  # a softmax over the queries needs all of them
         layers = ((self.w_q, query), (self.w_k, key), (self.w_v, key))
-        q, k, v = (w(x).unflatten(-1, (self.n_heads, self.d_head)).transpose(1, 2) for w, x in layers)  # (B, H, T, d_head)
+        q, k, v = (self._split_heads(w(x)) for w, x in layers)  # (B, H, T, d_head)
         weights = (q @ k.transpose(-2, -1) * self.scale).softmax(dim=self.axis)[:, :, -1:]  # (B, H, 1, T)
-        return self.w_o((weights @ v).transpose(1, 2).flatten(-2)), weights
+        return self.w_o(self._merge_heads(weights @ v)), weights
 
 
 def mistaken_makers(n_heads: int = 4) -> Makers:
@@ -804,7 +806,8 @@ def worse(runs: Mapping[str, Sequence[Run]]) -> list[str]:
 
 def draw_mistakes(runs: Mapping[str, Sequence[Run]]) -> Figure:
     means = {name: mean(errors(r)) for name, r in runs.items()}
-    notes = {name: "" if name in worse(runs) else " (starts overlap)" for name in means}
+    clear = worse(runs)
+    notes = {name: "" if name in clear else " (starts overlap)" for name in means}
     factors = [f"{MISTAKES[name]} {means[name] / means['correct']:.2g}{notes[name]}" for name in list(MISTAKES)[1:]]
     title = f"Error, correct model = 1: {', '.join(factors)}"
     fig, (left, right) = panels(title, (1, 1), size=(14, 4.8))
@@ -914,9 +917,8 @@ def show_variants(lab: Lab, flag: str, values: Sequence[int]) -> None:
     other = f"{fixed(lab, 'lengths')} values in" if flag == "heads" else f"{fixed(lab, 'heads')} heads"
     text = f"noise {lab.options.noise[-1]:g}, {n_steps} steps, {other}, Transformer {positions} positions"
     lab.say(
-        f"{text[0].upper()}{text[1:]}, 64 sequences a step, learning rate {ALIKE['transformer']:g}; mean and "
-        "standard deviation "
-        "of 2 seeds, and the faster training."
+        f"{text[0].upper()}{text[1:]}, 64 sequences a step, learning rate {ALIKE['transformer']:g}; mean and standard "
+        "deviation of 2 seeds, and the faster training."
     )
     header = [f"{LABELS[name]}: {column}" for name in by_name for column in ("MSE", "std", "seconds")]
     lab.table([EXERCISES[flag], *header], rows, digits=1)
