@@ -113,6 +113,7 @@ def draw_flow(flow: dict[str, dict[str, Tensor]], norm: str) -> Figure:
             last.plot(at, stage["plain"], "_", ms=20, mew=3, color=VERMILLION, label=label)
     last.set(yscale="log", xlabel="stage", xticks=range(1, 8), title="variance of each token")
     last.minorticks_off()
+    last.yaxis.set_major_formatter("{x:g}")
     last.legend(loc="lower right")
     fig.supxlabel("Red: above 0, blue: below 0, full colour: three standard deviations of that stage.", fontsize=10)
     return fig
@@ -174,13 +175,11 @@ def draw_heads(before: dict[str, Tensor], after: dict[str, Tensor], n_sentences:
     fig, axes = panels(title, [1] * columns, size=(3.6 * columns + 1, 3.7 * rows + 1.2), rows=rows)
     cases = [(name, found, h) for name, found in (("untrained", before), ("trained", after)) for h in range(n_heads)]
     for i, (ax, (name, found, h)) in enumerate(zip(axes, cases, strict=True)):
-        image = heatmap(ax, found["weights"][h], rows=WORDS, columns=WORDS)
+        left, bottom = i % columns == 0, i >= len(cases) - columns
+        image = heatmap(ax, found["weights"][h], rows=WORDS if left else [], columns=WORDS if bottom else [])
         ax.axhspan(HIDDEN - 0.48, HIDDEN + 0.48, fill=False, ec="white", lw=1.5)  # the row of the hidden verb
         ax.set_title(f"{name}, head {h}")
-        if i % columns:
-            ax.set(yticks=[], ylabel="")
-        if i < len(cases) - columns:
-            ax.set(xticks=[], xlabel="")
+        ax.label_outer()
     fig.colorbar(image, ax=axes.tolist(), label="weight in this one sentence (white frame: the hidden verb)", fraction=0.03)
     return fig
 
@@ -249,26 +248,30 @@ def measure_stack(blocks: nn.ModuleList, x: Tensor, top: Tensor) -> dict[str, li
     }
 
 
-def measure_depth(seeds: Sequence[int]) -> dict[tuple[str, str], dict[str, np.ndarray]]:
+def measure_depth(seeds: Sequence[int], n_sequences: int = 2) -> dict[tuple[str, str], dict[str, np.ndarray]]:
     """`measure_stack` in float32 for each of STACKS, arrays (seeds, depths), and ("none", "float64"): plain in float64."""
     cases = (*STACKS, ("none", "float64"))
     runs = {case: [] for case in cases}
     for norm, seed in itertools.product(STYLES, seeds):
         torch.manual_seed(seed)
-        x, top = torch.randn(2, 2, 12, D_MODEL)  # (2, 12, d_model) each
+        x, top = torch.randn(2, n_sequences, 12, D_MODEL)  # (n_sequences, 12, d_model) each
         blocks = make_stack(TOP, norm)  # the same weights for every kind
         for kind in (kind for other, kind in cases if other == norm):  # float64 comes last
-            dtype = torch.float64 if kind == "float64" else torch.float32
+            if kind == "float64":
+                blocks, x, top = blocks.double(), x.double(), top.double()
             for block in blocks:
                 block.residual = kind == "residual"
-            runs[norm, kind].append(measure_stack(blocks.to(dtype), x.to(dtype), top.to(dtype)))
+            runs[norm, kind].append(measure_stack(blocks, x, top))
     return {case: {name: np.array([r[name] for r in some]) for name in some[0]} for case, some in runs.items()}
 
 
 def singular_values(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """(T d_model,) of the Jacobian at x (1, T, d_model): by how much the function stretches each of its directions."""
-    jacobian = torch.autograd.functional.jacobian(function, x, vectorize=True)
-    return torch.linalg.svdvals(jacobian.reshape(x.numel(), x.numel()))
+    n = x.numel()
+    copies = x.repeat(n, 1, 1).requires_grad_()  # one for each output, so that one backward pass does for all
+    outputs = function(copies).reshape(n, n).diagonal()  # (n,), output i of copy i
+    jacobian = torch.autograd.grad(outputs.sum(), copies)[0].reshape(n, n)
+    return torch.linalg.svdvals(jacobian)
 
 
 def measure_jacobian(models: dict[str, MaskedWordModel], texts: Sequence[Sentence]) -> dict[str, list[Tensor]]:
@@ -327,6 +330,7 @@ def draw_residuals(found: dict[tuple[str, str], dict[str, np.ndarray]], jacobian
     for ax in axes:
         ax.set_xlabel("blocks" if ax is not axes[3] else "share of the directions")
         ax.minorticks_off()
+        ax.yaxis.set_major_formatter("{x:g}")
     axes[0].legend(loc="upper left", handlelength=3.2)
     axes[3].legend(loc="upper left")
     fig.legend(*axes[2].get_legend_handles_labels(), loc="outside lower center", ncols=3, handlelength=4)
@@ -335,7 +339,8 @@ def draw_residuals(found: dict[tuple[str, str], dict[str, np.ndarray]], jacobian
 
 def show_residuals(lab: Lab, models: dict[str, MaskedWordModel]) -> None:
     lab.section("3. What residuals are for")
-    found = measure_depth([lab.seed(f"stack {i}") for i in range(1 if lab.fast else 5)])
+    n_seeds, n_sequences = (1, 1) if lab.fast else (5, 2)
+    found = measure_depth([lab.seed(f"stack {i}") for i in range(n_seeds)], n_sequences)
     gradient = {case: np.median(data["gradient"], axis=0) for case, data in found.items()}
     for (norm, kind), values in gradient.items():
         prefix = f"gradient_float64.{norm}.plain" if kind == "float64" else f"gradient.{norm}.{kind}"
@@ -461,8 +466,9 @@ def layer_norm(x: Tensor, norm: nn.LayerNorm, *, unbiased: bool = False) -> Tens
 
 
 @torch.no_grad()
-def change_by_others(norm: nn.Module, samples: Tensor, size: int, generator: torch.Generator, n: int = 40) -> float:
-    """Root mean square change of a sample's normalised features when the size - 1 others of its batch are replaced."""
+def change_by_others(norm: nn.Module, samples: Tensor, size: int, generator: torch.Generator, n: int) -> float:
+    """Root mean square change of a sample's normalised features when the size - 1 others of its batch are replaced; over
+    the first n samples, the others are drawn from the rest."""
     changes = []
     for sample in samples[:n, None]:  # (1, d_model)
         batches = [samples[torch.randint(n, len(samples), (size - 1,), generator=generator)] for _ in range(2)]
@@ -590,7 +596,11 @@ def show_norm_and_activation(lab: Lab, model: MaskedWordModel) -> None:
 @torch.no_grad()
 def show_norms(lab: Lab, samples: Tensor, trained: nn.LayerNorm) -> dict[str, list[float]]:
     norms = {"LayerNorm": nn.LayerNorm(D_MODEL), "BatchNorm": nn.BatchNorm1d(D_MODEL)}  # fresh, in training mode
-    changes = {n: [change_by_others(norm, samples, b, lab.generator("batch")) for b in BATCHES] for n, norm in norms.items()}
+    n = 4 if lab.fast else 40
+    changes = {
+        name: [change_by_others(norm, samples, size, lab.generator("batch"), n) for size in BATCHES]
+        for name, norm in norms.items()
+    }
     for name, values in changes.items():
         at_size = {f"batch_{b}": v for b, v in zip(BATCHES, values, strict=True)}
         lab.record_all(f"others_replaced.{name.lower()}", at_size, rtol=0.2, atol=1e-6)
@@ -664,11 +674,12 @@ def draw_warmup(found: dict[tuple[str, str, float], dict[str, np.ndarray]], mean
         ax.axhline(mean_loss, color="black", lw=1.2, ls=":", label="predict the mean")
         ax.set(yscale="log", ylim=(0.01, 4))
         ax.minorticks_off()
+        ax.yaxis.set_major_formatter("{x:g}")
     fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
     for ax, rate in zip(axes, RATES[1:], strict=False):
         ax.set(title=f"training loss at rate {rate:g}\n(mean of 5 steps; line: median, band: all seeds)", xlabel="step")
     axes[2].set_xticks(range(len(RATES)), [f"{rate:g}" for rate in RATES])
-    axes[2].set(xlabel="learning rate", title="loss on new sines after training\n(each point a seed, sorted)")
+    axes[2].set(xlabel="learning rate", title="loss on new sines after training\n(each point a seed; filled: with warm-up)")
     return fig
 
 
