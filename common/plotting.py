@@ -17,7 +17,7 @@ from matplotlib.axis import Axis
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
-from matplotlib.ticker import LogLocator, NullFormatter
+from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
 
 STYLE_SHEET = Path(__file__).with_name("labs.mplstyle")
 # Okabe-Ito, by name; the style sheet cycles through the same ones.
@@ -173,12 +173,19 @@ def seed_dots(ax: Axes, values: Mapping[str, Sequence[float]], styles: Sequence[
         ax.annotate(number(means[i]), (max(seeds), i), xytext=(13, 0), textcoords="offset points", va="center")
     room = 6 * (max(means) / min(means)) ** 0.1  # for the numbers at the right
     ax.set(xscale="log", xlim=(min(means) / room**0.5, max(means) * room), ylim=(len(means) - 0.4, -0.6))
+    decades(ax.xaxis)
     ax.set_yticks(range(len(means)), values)
 
 
 def number(x: float, digits: int = 3) -> str:
     """So many digits; below 0.001 two at most and a power of ten."""
     return f"{x:.{digits}g}" if x >= 1e-3 or x == 0 else f"{x:.{min(digits, 2) - 1}e}"
+
+
+def decades(axis: Axis) -> None:
+    """A logarithmic axis that spans many powers of ten: these alone, as 0.01 or 1e-06."""
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_locator(NullLocator())
 
 
 def plain_ticks(axis: Axis) -> None:

@@ -30,7 +30,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from common.attention import causal_mask, padding_mask, scaled_dot_product_attention
-from common.plotting import BLUE, VERMILLION, curve, heatmap, panels, weight_bars
+from common.plotting import BLUE, VERMILLION, curve, decades, heatmap, panels, weight_bars
 
 # %% 1. Attention is a soft look-up
 # A reader's query is compared with the key of every book (what it is about). The softmax turns the scores into shares,
@@ -193,6 +193,8 @@ def draw_scaling(found: dict[str, dict[str, np.ndarray]], example: dict[str, Ten
     axes[2].legend(loc="lower left", fontsize=9)
     axes[1].set(ylim=(0, 1.05), title=f"largest of {N_KEYS} weights (mean)")
     axes[2].set(yscale="log", ylim=(1e-8, 3), title="gradient that reaches the scores\n(band: 10-90 % of the queries)")
+    for ax in (axes[0], axes[2]):
+        decades(ax.yaxis)
     axes[3].set(ylim=(0, 1.12), title="one random query,\nthree keys, d_k = 512")
     axes[3].set_xticks(range(3), ["key 1", "key 2", "key 3"])
     return fig

@@ -30,11 +30,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter
 from torch import Tensor, nn
 
 from common.attention import MultiHeadAttention, padding_mask
 from common.heads import jensen_shannon, silenced
-from common.plotting import BLUE, GREY, MODEL_STYLES, VERMILLION, curve, heatmap, panels
+from common.jacobian import jacobian
+from common.plotting import BLUE, GREY, MODEL_STYLES, VERMILLION, curve, decades, heatmap, panels
 from common.positional_encoding import LearnedEncoding
 from common.toy_language import (
     ADJECTIVES,
@@ -460,10 +462,9 @@ def measure_path(kind: str, seed: int, n: int = 65, d: int = 32) -> Tensor:
     """Norm of the Jacobian d h_T / d x_t (Frobenius) at the distances T - t = 0 ... n - 1, by autograd."""
     torch.manual_seed(seed)
     layer = make_layer(kind, d).double()  # float32 would underflow
-    x = torch.randn(1, n, d, dtype=torch.float64, requires_grad=True)
-    last = layer(x)[0][0, -1]  # (d,)
-    (jacobian,) = torch.autograd.grad(last, x, torch.eye(d, dtype=x.dtype), is_grads_batched=True)  # (d, 1, n, d)
-    return jacobian[:, 0].pow(2).sum(dim=(0, 2)).sqrt().flip(0)  # (n,)
+    x = torch.randn(1, n, d, dtype=torch.float64)
+    last = jacobian(lambda x: layer(x)[0][:, -1], x).reshape(d, n, d)  # d output i / d feature k of position t: (i, t, k)
+    return last.pow(2).sum(dim=(0, 2)).sqrt().flip(0)  # (n,)
 
 
 def path_summary(paths: dict[str, Tensor]) -> dict[str, dict[str, float]]:
@@ -497,7 +498,7 @@ def draw_rnn(times: dict[str, list[float]], paths: dict[str, Tensor]) -> Figure:
     axes[1].axvline(D_TIMED, color=GREY, ls=":")
     axes[1].text(D_TIMED * 1.1, operations["RNN"][0], "n = d", color=GREY)
     axes[1].set(title="operations: n d^2 against n^2 d", ylabel="multiplications")
-    axes[2].set(title="what is kept at inference:\nlast state against weights", ylabel="bytes")
+    axes[2].set(title="what is kept at inference:\nlast state against weights", ylabel="memory")
     for kind, path in paths.items():
         low, middle, high = path.quantile(torch.tensor([0.1, 0.5, 0.9], dtype=path.dtype), dim=0)
         style = MODEL_STYLES[kind] | {"marker": None}
@@ -508,7 +509,10 @@ def draw_rnn(times: dict[str, list[float]], paths: dict[str, Tensor]) -> Figure:
         ax.set(xscale="log", yscale="log", xlabel="length n", xticks=[16, 128, 1024], xticklabels=["16", "128", "1024"])
     for ax in axes:
         ax.minorticks_off()
+        decades(ax.yaxis)
         ax.legend(loc="lower left" if ax is axes[3] else "upper left", fontsize=9)
+    axes[1].yaxis.set_major_formatter(EngFormatter())  # 10 k, 1 M
+    axes[2].yaxis.set_major_formatter(EngFormatter("B"))  # 10 kB, 1 MB
     return fig
 
 

@@ -23,7 +23,7 @@ import copy
 import itertools
 import math
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that common/ is found from any folder
@@ -36,7 +36,8 @@ import torch.nn.functional as F
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from common.plotting import BLUE, GREEN, GREY, PURPLE, VERMILLION, curve, heatmap, panels
+from common.jacobian import jacobian
+from common.plotting import BLUE, GREEN, GREY, PURPLE, VERMILLION, curve, decades, heatmap, panels
 from common.positional_encoding import sinusoidal_encoding
 from common.toy_language import IDS, MaskedWordModel, Sentence, encode, fill_gaps, sentences, train_masked_words
 from common.training import train
@@ -112,8 +113,7 @@ def draw_flow(flow: dict[str, dict[str, Tensor]], norm: str) -> Figure:
             label = "before gamma and beta" if name == "norm 1" else None
             last.plot(at, stage["plain"], "_", ms=20, mew=3, color=VERMILLION, label=label)
     last.set(yscale="log", xlabel="stage", xticks=range(1, 8), title="variance of each token")
-    last.minorticks_off()
-    last.yaxis.set_major_formatter("{x:g}")
+    decades(last.yaxis)
     last.legend(loc="lower right")
     fig.supxlabel("Red: above 0, blue: below 0, full colour: three standard deviations of that stage.", fontsize=10)
     return fig
@@ -265,17 +265,9 @@ def measure_depth(seeds: Sequence[int], n_sequences: int = 2) -> dict[tuple[str,
     return {case: {name: np.array([r[name] for r in some]) for name in some[0]} for case, some in runs.items()}
 
 
-def singular_values(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """(T d_model,) of the Jacobian at x (1, T, d_model): by how much the function stretches each of its directions."""
-    n = x.numel()
-    copies = x.repeat(n, 1, 1).requires_grad_()  # one for each output, so that one backward pass does for all
-    outputs = function(copies).reshape(n, n).diagonal()  # (n,), output i of copy i
-    jacobian = torch.autograd.grad(outputs.sum(), copies)[0].reshape(n, n)
-    return torch.linalg.svdvals(jacobian)
-
-
 def measure_jacobian(models: dict[str, MaskedWordModel], texts: Sequence[Sentence]) -> dict[str, list[Tensor]]:
-    """`singular_values` of trained blocks and their parts, in float64, for each sentence."""
+    """Singular values (T d_model,) of the Jacobian of trained blocks and their parts, in float64, for each sentence: by how
+    much they stretch the directions of their input."""
     pre, post = (copy.deepcopy(models[norm]).double().requires_grad_(False) for norm in ("pre", "post"))
     block, found = pre.block, {}
     for sentence in texts:
@@ -289,7 +281,7 @@ def measure_jacobian(models: dict[str, MaskedWordModel], texts: Sequence[Sentenc
             "post-norm block": (lambda x: post.block(x)[0], post.embed(tokens)),
         }
         for name, (function, at) in cases.items():
-            found.setdefault(name, []).append(singular_values(function, at))
+            found.setdefault(name, []).append(torch.linalg.svdvals(jacobian(function, at)))
     return found
 
 
@@ -329,8 +321,7 @@ def draw_residuals(found: dict[tuple[str, str], dict[str, np.ndarray]], jacobian
     axes[3].set_title(f"singular values of the Jacobian,\ntrained block (sentences: {len(jacobians[BLOCK])})")
     for ax in axes:
         ax.set_xlabel("blocks" if ax is not axes[3] else "share of the directions")
-        ax.minorticks_off()
-        ax.yaxis.set_major_formatter("{x:g}")
+        decades(ax.yaxis)
     axes[0].legend(loc="upper left", handlelength=3.2)
     axes[3].legend(loc="upper left")
     fig.legend(*axes[2].get_legend_handles_labels(), loc="outside lower center", ncols=3, handlelength=4)
@@ -673,8 +664,7 @@ def draw_warmup(found: dict[tuple[str, str, float], dict[str, np.ndarray]], mean
     for ax in axes:
         ax.axhline(mean_loss, color="black", lw=1.2, ls=":", label="predict the mean")
         ax.set(yscale="log", ylim=(0.01, 4))
-        ax.minorticks_off()
-        ax.yaxis.set_major_formatter("{x:g}")
+        decades(ax.yaxis)
     fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
     for ax, rate in zip(axes, RATES[1:], strict=False):
         ax.set(title=f"training loss at rate {rate:g}\n(mean of 5 steps; line: median, band: all seeds)", xlabel="step")

@@ -48,6 +48,7 @@ from common.plotting import (
     PURPLE,
     SKY,
     curve,
+    decades,
     heatmap,
     number,
     panels,
@@ -355,7 +356,7 @@ def draw_learning(cards: Mapping[float, Card]) -> Figure:
         if noise:
             ax.axhline(mean(card.errors["linear"]), color=GREY, ls=":", label=LABELS["linear"])
             ax.axhline(card.limit, color="black", ls="--", label=LABELS["limit"])
-            plain_ticks(ax.yaxis)
+        (plain_ticks if noise else decades)(ax.yaxis)
         ax.set(xlabel=f"training step (each point: mean of {2 * steps[0] + 1:.0f})", title=f"noise {noise:g}")
         ax.legend()
     axes[0].set_ylabel(f"loss on new sequences\n(mean and range of {N_SEEDS} seeds)")
@@ -690,6 +691,7 @@ def draw_recall(runs: Mapping[int, Mapping[str, Sequence[Run]]], weight: Tensor)
     left.set(xscale="log", yscale="log", xlabel="period P", ylabel="mean squared error")
     left.set_xticks(PERIODS, PERIODS)
     left.minorticks_off()
+    decades(left.yaxis)
     left.legend(loc="best")
     left.set_title(f"the next value stands P steps back (band: {len(runs[25]['rnn'])} seeds)")
     names = [f"head {h}" for h in range(len(weight))]
@@ -817,6 +819,7 @@ def draw_mistakes(runs: Mapping[str, Sequence[Run]]) -> Figure:
     for (name, r), style in zip(runs.items(), MISTAKE_STYLES, strict=True):
         seed_band(right, *smooth(r), MISTAKES[name], **style | {"marker": None})
     right.set(yscale="log", xlabel="training step", ylabel="loss on new sequences", title="during training (mean and range)")
+    decades(right.yaxis)
     right.legend(loc="lower left")
     return fig
 
