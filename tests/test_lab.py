@@ -226,6 +226,15 @@ def test_curve_draws_its_band_and_its_label_in_one_colour():
     assert ax.texts[0].get_text() == "name" and ax.texts[0].get_color() == "#0072B2"
 
 
+def test_decades_are_written_out_and_stand_alone():
+    fig, ax = plt.subplots()
+    ax.set(yscale="log", ylim=(1e-7, 2))
+    plotting.decades(ax.yaxis)
+    fig.draw_without_rendering()
+    assert {"1e-06", "0.01", "1"} <= {t.get_text().replace("\N{MINUS SIGN}", "-") for t in ax.get_yticklabels()}
+    assert not ax.yaxis.get_minorticklocs().size
+
+
 def test_panels_wrap_their_headline():
     fig, axes = plotting.panels("word " * 60, (2, 1), size=(8, 3))
     assert len(axes) == 2 and fig.get_suptitle().count("\n") >= 2

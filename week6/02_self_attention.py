@@ -509,8 +509,9 @@ def draw_rnn(times: dict[str, list[float]], paths: dict[str, Tensor]) -> Figure:
         ax.set(xscale="log", yscale="log", xlabel="length n", xticks=[16, 128, 1024], xticklabels=["16", "128", "1024"])
     for ax in axes:
         ax.minorticks_off()
-        decades(ax.yaxis)
         ax.legend(loc="lower left" if ax is axes[3] else "upper left", fontsize=9)
+    for ax in (axes[0], axes[3]):
+        decades(ax.yaxis)
     axes[1].yaxis.set_major_formatter(EngFormatter())  # 10 k, 1 M
     axes[2].yaxis.set_major_formatter(EngFormatter("B"))  # 10 kB, 1 MB
     return fig

@@ -356,7 +356,9 @@ def draw_learning(cards: Mapping[float, Card]) -> Figure:
         if noise:
             ax.axhline(mean(card.errors["linear"]), color=GREY, ls=":", label=LABELS["linear"])
             ax.axhline(card.limit, color="black", ls="--", label=LABELS["limit"])
-        (plain_ticks if noise else decades)(ax.yaxis)
+            plain_ticks(ax.yaxis)
+        else:
+            decades(ax.yaxis)
         ax.set(xlabel=f"training step (each point: mean of {2 * steps[0] + 1:.0f})", title=f"noise {noise:g}")
         ax.legend()
     axes[0].set_ylabel(f"loss on new sequences\n(mean and range of {N_SEEDS} seeds)")
