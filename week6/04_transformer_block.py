@@ -291,7 +291,8 @@ def draw_residuals(found: dict[tuple[str, str], dict[str, np.ndarray]], jacobian
     below = (torch.cat(jacobians[BLOCK]) < 0.99).double().mean()
     title = (
         f"Without residuals 24 blocks leave {lost:.0e} of the gradient if there is no norm; with post-norm 2 blocks make the "
-        f"tokens alike (cosine {alike:.2f}). With them, 'derivative at least 1' is false: {below:.2f} of the directions shrink"
+        f"tokens alike (cosine {alike:.2f}). With residuals, 'derivative at least 1' is false: {below:.2f} of the directions "
+        "shrink"
     )
     fig, axes = panels(title, (1, 1, 1, 1), size=(16, 6))
     depths, n_seeds = np.array(DEPTHS), len(found["none", "plain"]["gradient"])
@@ -330,7 +331,7 @@ def draw_residuals(found: dict[tuple[str, str], dict[str, np.ndarray]], jacobian
 
 def show_residuals(lab: Lab, models: dict[str, MaskedWordModel]) -> None:
     lab.section("3. What residuals are for")
-    n_seeds, n_sequences = (1, 1) if lab.fast else (5, 2)
+    n_seeds, n_sequences = (1, 1) if lab.fast else (11, 2)
     found = measure_depth([lab.seed(f"stack {i}") for i in range(n_seeds)], n_sequences)
     gradient = {case: np.median(data["gradient"], axis=0) for case, data in found.items()}
     for (norm, kind), values in gradient.items():
@@ -349,11 +350,20 @@ def show_residuals(lab: Lab, models: dict[str, MaskedWordModel]) -> None:
     )
     naive = np.median(found["none", "plain"]["naive"][:, AT_24])
     naive = lab.record("gradient.none.plain.float32_norm.depth_24", naive, rtol=0)
+    spread = {}
+    for norm in NORMS:
+        seeds = found[norm, "plain"]["gradient"][:, AT_24]
+        ends = lab.record_all(
+            f"gradient_seeds.{norm}.plain.depth_24", {"lowest": seeds.min(), "highest": seeds.max()}, rtol=0.1
+        )
+        spread[norm] = "{lowest:.1g} to {highest:.1g}".format(**ends)
     lab.say(
         f"No norm, plain: after {TOP} blocks float32 holds {plain[-1]:.0e}, float64 {gradient['none', 'float64'][-1]:.0e}. "
         f"After 24 it is {plain[AT_24]:.0e}, although the usual norm in float32 gives {naive:.0e}: its squares underflow "
-        f"first. With normalisation and no residual {gradient['post', 'plain'][AT_24]:.2g} (post) and "
-        f"{gradient['pre', 'plain'][AT_24]:.2g} (pre) are left: residuals are not alone in keeping the gradient alive."
+        f"first. With normalisation and no residual {gradient['post', 'plain'][AT_24]:.2g} (post; seeds {spread['post']}) and "
+        f"{gradient['pre', 'plain'][AT_24]:.2g} (pre; {spread['pre']}) are left: residuals are not alone in keeping the "
+        f"gradient alive. But with them it is {gradient['post', 'residual'][AT_24]:.2g} and "
+        f"{gradient['pre', 'residual'][AT_24]:.2g}."
     )
     alike = {case: np.median(found[case]["similarity"], axis=0) for case in STACKS}
     for (norm, kind), values in alike.items():
@@ -612,7 +622,8 @@ def show_norms(lab: Lab, samples: Tensor, trained: nn.LayerNorm) -> dict[str, li
 
 # %% 5. Pre-norm against post-norm
 # Stacks on the sine task, post and pre, with warm-up (a tenth of the steps) and cold (the full rate at once), over
-# learning rates and seeds; nothing else differs. So "pre-norm needs less warm-up" becomes something to count.
+# learning rates and seeds; else only the last LayerNorm differs, which pre-norm needs. So "pre-norm needs less warm-up"
+# becomes something to count.
 
 RATES = (0.005, 0.01, 0.02)
 SCHEDULES = {"warm": 0.1, "cold": 0.0}
