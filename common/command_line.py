@@ -9,7 +9,7 @@ import argparse
 import os
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 FORMATS = ("png", "svg", "pdf")
@@ -17,16 +17,17 @@ MAX_SEED = 2**32 - 1
 COMMON_FLAGS = ("out", "fast", "seed", "format", "dpi", "show")
 
 
-def _end_quietly_on_ctrl_c(kind, error, traceback) -> None:
-    if not issubclass(kind, KeyboardInterrupt):
-        sys.__excepthook__(kind, error, traceback)
-        return
-    sys.stdout.flush()
-    print("\nInterrupted.", file=sys.stderr, flush=True)
-    os._exit(130)  # not sys.exit, which an excepthook cannot turn into a status
+def _end_quietly(kind, error, traceback) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        sys.stdout.flush()
+        print("\nInterrupted.", file=sys.stderr, flush=True)
+        os._exit(130)  # not sys.exit, which an excepthook cannot turn into a status
+    if issubclass(kind, BrokenPipeError):  # the reader of a pipe (head, less) has seen enough
+        os._exit(1)
+    sys.__excepthook__(kind, error, traceback)
 
 
-sys.excepthook = _end_quietly_on_ctrl_c
+sys.excepthook = _end_quietly
 
 
 def ascii_only(text: str) -> str:
@@ -43,12 +44,19 @@ def console_path(path: Path) -> str:
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse that refuses abbreviated flags and answers a mistake with one ASCII line and status 2."""
+    """argparse that refuses abbreviated flags and answers a mistake with one ASCII line and status 2.
 
-    def __init__(self, **kwargs):
+    Args:
+        raises: in a notebook a mistake is a ValueError, for there is no process to end.
+    """
+
+    def __init__(self, *, raises: bool = False, **kwargs):
         super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **kwargs)
+        self.raises = raises
 
     def error(self, message: str):
+        if self.raises:
+            raise ValueError(f"LAB_FLAGS: {message}")
         self.exit(2, f"{self.prog}: {ascii_only(' '.join(message.split()))} (--help lists the flags)\n")
 
 
@@ -63,6 +71,20 @@ def whole_number(low: int, high: int) -> Callable[[str], int]:
         if not low <= value <= high:
             raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {low} to {high}")
         return value
+
+    return parse
+
+
+def sentence_of(known: Collection[str], most: int) -> Callable[[str], list[str]]:
+    """An argparse type: 2 to `most` of the known words; capitals and punctuation are ignored."""
+
+    def parse(text: str) -> list[str]:
+        words = "".join(c for c in text.lower() if c not in ",.!?;:").split()
+        unknown = [repr(word) for word in words if word not in known]
+        if unknown or not 2 <= len(words) <= most:
+            problem = f"unknown word {unknown[0]}" if unknown else f"{len(words)} words, not 2 to {most}"
+            raise argparse.ArgumentTypeError(f"{problem}; known words: {', '.join(sorted(known))}")
+        return words
 
     return parse
 

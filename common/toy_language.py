@@ -200,25 +200,30 @@ class MaskedWordModel(nn.Module):
         return self.to_scores(x), weights
 
 
-def train_masked_words(
-    model: MaskedWordModel, steps: Iterable[int], n_steps: int, seed: int, *, batch: int = 64, lr: float = 1e-2
-) -> list[float]:
-    """Train a model to name one hidden word in each sentence. Returns the loss of each step.
+def masked_sentences(n: int, seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """n training sentences with one hidden word each: four times in five one that a skill decides, otherwise any word.
 
-    Four times in five the hidden word is one that a skill decides, otherwise any word.
+    Returns:
+        tokens (n, T) with MASK at the hidden word, lengths (n,), where it stands (n,), and its number (n,).
     """
-    rng, training = random.Random(seed), sentences(n_steps * batch, seed, held_out=False)
+    rng, training = random.Random(seed), sentences(n, seed, held_out=False)
     hidden = torch.tensor([_gap(sentence, rng) for sentence in training])
     tokens, lengths = encode(sentence.words for sentence in training)
-    answers = tokens.gather(1, hidden[:, None]).squeeze(1)  # (n_steps * batch,)
-    tokens.scatter_(1, hidden[:, None], IDS[MASK])
+    answers = tokens.gather(1, hidden[:, None]).squeeze(1)  # (n,)
+    return tokens.scatter(1, hidden[:, None], IDS[MASK]), lengths, hidden, answers
+
+
+def train_masked_words(
+    model: MaskedWordModel, n_steps: int, seed: int, *, batch: int = 64, lr: float = 1e-2, label: str = "training"
+) -> list[float]:
+    """Train a model to name the hidden word of each of `masked_sentences`. Returns the loss of each step."""
+    tokens, lengths, hidden, answers = (x.split(batch) for x in masked_sentences(n_steps * batch, seed))
 
     def loss_at(step: int) -> Tensor:
-        rows = slice(step * batch, (step + 1) * batch)
-        scores = model(tokens[rows], lengths[rows])[0]  # (B, T, vocabulary)
-        return F.cross_entropy(scores[torch.arange(batch), hidden[rows]], answers[rows])
+        scores, _ = model(tokens[step], lengths[step])  # (B, T, vocabulary)
+        return F.cross_entropy(scores[torch.arange(batch), hidden[step]], answers[step])
 
-    return train(model, loss_at, steps, n_steps, lr=lr)
+    return train(model, loss_at, n_steps, lr=lr, label=label)
 
 
 def _gap(sentence: Sentence, rng: random.Random) -> int:

@@ -1,7 +1,8 @@
-"""What the tests share: the labs as modules, and a Lab that writes into a test's own folder."""
+"""What the tests share: the labs as modules, as scripts within a test, and as processes."""
 
 import importlib
 import os
+import runpy
 import shutil
 import subprocess
 import sys
@@ -13,8 +14,6 @@ import matplotlib
 import matplotlib.pyplot as plt
 import pytest
 import torch
-
-from common.lab import open_lab
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = sorted((ROOT / "week6").glob("[0-9][0-9]_*.py"))
@@ -42,9 +41,14 @@ def load(number: int):
     return importlib.import_module(f"week6.{script.stem}")
 
 
-def make_lab(module, out: Path, *flags: str):
-    """A Lab as a script gets it from its command line."""
-    return open_lab(module.__file__, ["--fast", "--out", str(out), *flags], module.add_arguments)
+def run_script(number: int, out: Path, *flags: str) -> dict:
+    """Run a lab as a script in --fast mode, within this process; returns its top-level names."""
+    script = str(load(number).__file__)
+    argv, sys.argv = sys.argv, [script, "--fast", "--out", str(out), *flags]
+    try:
+        return runpy.run_path(script, run_name="__main__")
+    finally:
+        sys.argv = argv
 
 
 ENCODINGS = ("cp949", "cp1252", "ascii")  # consoles of Korean and Western Windows, and of a bare C locale
