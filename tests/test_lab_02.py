@@ -79,7 +79,9 @@ def test_a_guess_is_the_models_and_so_are_its_weights(trained):
     words = ["the", "cat", "which", "we", "found", "yesterday", "is", "very", "cute"]
     best, weights = lab2.guess(trained, words, 6)
     assert next(iter(best)) == "is" and best["is"] > 0.9
-    tokens, _ = lab2.encode([[*words[:6], "<mask>", *words[7:]]])
+    tokens, lengths = lab2.encode([[*words[:6], "<mask>", *words[7:]]])
+    probabilities = trained(tokens, lengths)[0][0, 6].softmax(dim=-1)
+    assert best == {VOCABULARY[i]: pytest.approx(probabilities[i].item(), abs=1e-3) for i in probabilities.topk(3).indices}
     torch.testing.assert_close(weights, trained.block.attention(trained.embed(tokens))[1][0])
     without, same = lab2.guess(silenced(trained, 0, 1, 2, 3), words, 6)
     assert without != best and torch.equal(same, weights)  # silenced heads still look
@@ -112,6 +114,18 @@ def test_heads_look_at_the_subject_and_carry_agreement(trained):
     assert all(data["accuracy"] > 0.97 for data in found.values())
     without = silenced(trained, 0, 1, 2, 3)
     assert lab2.measure_heads(without, TEST)["agreement"]["accuracy"] < 0.7  # one head may be spared, not all of them
+
+
+def test_what_a_silenced_head_costs(trained):
+    for skill, data in lab2.measure_heads(trained, TEST).items():
+        usable = [sentence for sentence in TEST if skill in sentence.gaps]
+        right = [fill_gaps(m, usable, skill)[0].sum() for m in (trained, *(silenced(trained, head) for head in range(4)))]
+        costs = [(right[0] - without).item() / len(usable) for without in right[1:]]
+        assert data["drop"].tolist() == pytest.approx(costs, abs=1e-6) and data["accuracy"] == pytest.approx(
+            right[0].item() / len(usable)
+        )
+        if skill == "agreement":
+            assert max(costs) > 0.05  # or nothing would be compared
 
 
 def test_silencing_removes_exactly_one_head():
@@ -218,7 +232,13 @@ def test_answers_are_marked_where_there_are_none():
 
 
 @pytest.mark.parametrize(
-    ("text", "at"), [("the cat which we found is very cute", 5), ("the mice sat near the dogs", 2), ("these old dogs", 2)]
+    ("text", "at"),
+    [
+        ("the cat which we found is very cute", 5),
+        ("the mice sat near the dogs", 2),
+        ("these old dogs", 2),
+        ("the cat sat which is cute", 4),
+    ],
 )
 def test_the_last_verb_is_found(text, at):
     assert verb_position(text.split()) == at
