@@ -12,7 +12,13 @@ WIDTH = 96  # columns of the console output
 
 
 def progress(items: Collection[Item], label: str) -> Iterator[Item]:
-    """Iterate; on a terminal one line is updated in place, in a log and in a notebook a line appears every ten seconds."""
+    """Iterate; on a terminal one line is updated in place, in a log and in a notebook a line appears every ten seconds.
+
+    Without a label it is silent: for a loop inside another one that shows its progress.
+    """
+    if not label:
+        yield from items
+        return
     live = sys.stdout.isatty()
     start = last = time.perf_counter()
     for done, item in enumerate(items, 1):

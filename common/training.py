@@ -30,7 +30,7 @@ def train(
         loss_at: the loss of step i, a scalar tensor.
         n_steps: the number of steps.
         lr: the highest learning rate.
-        label: says what is trained while one waits.
+        label: says what is trained while one waits; "" is silent, for one of many trainings.
         warmup: share of the steps that warm up; 0 starts at the full rate, and the same cosine follows.
         cycle_momentum: whether Adam's first beta takes the opposite way, from 0.95 to 0.85 and back; otherwise it is 0.9.
         beta_2: how long AdamW remembers squared gradients; runs of a thousand steps gain from less than the default.
