@@ -65,16 +65,18 @@ from week6.figures.transformer_block import draw_flow, draw_heads, draw_norm_and
 
 # %% [markdown]
 # ## The blocks that are opened up
-# Two blocks, post-norm and pre-norm, learn to name hidden words of Lab 2's toy language, from the same starting weights. Then
-# a sentence that training never saw goes through them, its verb hidden. "dogs", a noun of the other number, stands nearer to
-# the verb than its subject does.
+# Two small models, each with one block, learn to name hidden words of Lab 2's toy language, from the same starting weights. One
+# block is post-norm, the other pre-norm; section 1 says what that is. Then a sentence that training never saw goes through
+# them, its verb hidden. "dogs", a noun of the other number, stands nearer to
+# the verb than its subject "cat" does.
 
 # %%
 WORDS = ["the", "cat", "which", "the", "dogs", "chased", "<mask>", "very", "old"]
-HIDDEN, ANSWER, RIVAL = WORDS.index("<mask>"), "is", "are"
+HIDDEN = WORDS.index("<mask>")
 
 if lab:
-    n_steps, untrained, trained = 4 if lab.fast else 250, {}, {}
+    n_steps = 4 if lab.fast else 250
+    untrained, trained = {}, {}
     for norm in NORMS:
         torch.manual_seed(lab.seed("word model"))
         model = MaskedWordModel(lab.options.heads, D_MODEL, lab.options.d_ff, norm)
@@ -93,7 +95,7 @@ if lab:
 if lab.section("1. A sentence on its way through a block"):
     scores, weights = model(*encode([WORDS]))  # (1, T, vocabulary), (1, H, T, T)
     shares = scores[0, HIDDEN].softmax(dim=-1)  # (vocabulary,)
-    lab.record("verb.probability", {word: shares[IDS[word]] for word in (ANSWER, RIVAL)})
+    lab.record("verb.probability", {word: shares[IDS[word]] for word in ("is", "are")})
     lab.say(
         '"{sentence}": the trained {norm}-norm block gives "is" {verb.probability.is:.3f}, "are" {verb.probability.are:.3f}.',
         sentence=" ".join(WORDS),
@@ -124,7 +126,8 @@ if lab:
 
 # %% [markdown]
 # Every intermediate result has the same shape, a row of features a token, so that the seven stages can be compared. "After
-# LayerNorm a token has mean 0 and variance 1", one says. Does it?
+# LayerNorm a token has mean 0 and variance 1", one says. That is what its formula computes (last column of the table). What
+# comes out has been through $\gamma$ and $\beta$ as well, which are trained and set the scale for the next stage.
 
 # %%
 
@@ -132,29 +135,26 @@ if lab:
 @torch.no_grad()
 def measure_flow(block: TransformerBlock, x: Tensor) -> dict[str, dict[str, Tensor]]:
     """For each stage of x (1, T, d_model) its "features" (T, d_model) and each token's "mean" and "variance" over them (T,);
-    after a norm also "plain": the variance that the norm gives without its gamma and beta."""
+    after a norm also "plain_variance": the variance that the norm gives without its gamma and beta."""
     found, before = {}, None
-    for name, (features,) in block.stages(x).items():  # (T, d_model)
+    for name, batch in block.stages(x).items():
+        features = batch[0]  # (T, d_model)
         mean, variance = features.mean(dim=-1), features.var(dim=-1, unbiased=False)  # (T,) each
         found[name] = {"features": features, "mean": mean, "variance": variance}
         if name.startswith("norm"):
-            found[name]["plain"] = F.layer_norm(before, before.shape[-1:]).var(dim=-1, unbiased=False)
+            found[name]["plain_variance"] = F.layer_norm(before, before.shape[-1:]).var(dim=-1, unbiased=False)
         before = features
     return found
 
 
 if lab:
-    flow, rows = measure_flow(model.block, x), []
+    flow = measure_flow(model.block, x)
+    rows = []
     for name, stage in flow.items():
-        means = {"mean": stage["mean"].mean(), "variance": stage["variance"].mean()}
-        means |= {"plain_variance": stage["plain"].mean()} if "plain" in stage else {}
+        means = {key: tokens.mean() for key, tokens in stage.items() if key != "features"}
         means = lab.record(f"dataflow.{name.replace(' ', '_')}", means)
         rows.append([name, means["mean"], means["variance"], means.get("plain_variance", "")])
     lab.table(["stage", "mean", "variance", "variance before gamma and beta"], rows, digits=3)
-    lab.say(
-        "'Mean 0 and variance 1 after LayerNorm' is what its formula computes. What comes out has been through gamma and "
-        "beta, which are trained and set the scale for the next stage."
-    )
     fig = draw_flow(flow, WORDS, lab.options.norm)
     lab.figure(fig, "04_transformer_dataflow")
 
@@ -204,22 +204,24 @@ if lab.section("2. What the heads look at"):
 
 # %% [markdown]
 # ## 3. What residuals are for
-# Fresh blocks, one on the other: a gradient enters at the top and goes down to the bottom. How long is it when it arrives, as
-# a share of its length at the top? First one stack of 24 blocks without any normalisation, the same weights with residuals,
+# Untrained blocks, one on the other: a gradient enters at the top and goes down to the bottom. How long is it when it arrives,
+# as a share of its length at the top? First one stack of 24 blocks without any normalisation, the same weights with residuals,
 # $y = x + F(x)$, and without, $y = F(x)$.
 
 # %%
 if lab.section("3. What residuals are for"):
     torch.manual_seed(lab.seed("stack 0"))
     bottom, top = torch.randn(2, 2, 12, D_MODEL)  # (2, 12, d_model) each: what enters at the bottom, the gradient at the top
-    stack, left = make_stack(24, "none", D_MODEL), {}
+    stack = make_stack(24, "none", D_MODEL)
+    bottom.requires_grad_()
+    left = {}
     for residual in (True, False):
-        y = bottom.requires_grad_()
+        y = bottom
         for block in stack:
             block.residual = residual
             y, _ = block(y)  # (2, 12, d_model)
-        (gradient,) = torch.autograd.grad(y, bottom, grad_outputs=top)  # (2, 12, d_model)
-        left[residual] = (gradient.double().norm() / top.double().norm()).item()
+        (arrived,) = torch.autograd.grad(y, bottom, grad_outputs=top)  # (2, 12, d_model)
+        left[residual] = (arrived.double().norm() / top.double().norm()).item()
     lab.say(f"24 blocks, no norm: {left[True]:.2g} of the gradient arrives with residuals, {left[False]:.0e} without.")
 
 # %% [markdown]
@@ -254,18 +256,17 @@ def measure_stack(blocks: Sequence[nn.Module], x: Tensor, top: Tensor) -> dict[s
 
 def measure_depth(seeds: Sequence[int], n_sequences: int = 2) -> dict[tuple[str, str], dict[str, np.ndarray]]:
     """`measure_stack` in float32 for each of STACKS, arrays (seeds, depths), and ("none", "float64"): plain in float64."""
-    cases = (*STACKS, ("none", "float64"))
-    runs = {case: [] for case in cases}
+    runs = {case: [] for case in (*STACKS, ("none", "float64"))}
     for norm, seed in itertools.product(KINDS, seeds):
         torch.manual_seed(seed)
         x, top = torch.randn(2, n_sequences, 12, D_MODEL)  # (n_sequences, 12, d_model) each
-        blocks = make_stack(TOP, norm, D_MODEL)  # the same weights for every kind
-        for kind in (kind for other, kind in cases if other == norm):  # float64 comes last
-            if kind == "float64":
-                blocks, x, top = blocks.double(), x.double(), top.double()
+        blocks = make_stack(TOP, norm, D_MODEL)  # the same weights with residuals and without
+        for kind in ("residual", "plain"):
             for block in blocks:
                 block.residual = kind == "residual"
             runs[norm, kind].append(measure_stack(blocks, x, top))
+        if norm == "none":
+            runs[norm, "float64"].append(measure_stack(blocks.double(), x.double(), top.double()))
     return {case: {name: np.array([r[name] for r in some]) for name in some[0]} for case, some in runs.items()}
 
 
@@ -279,12 +280,12 @@ if lab:
         lab.record(key, {f"depth_{n}": value for n, value in zip(DEPTHS, values, strict=True)})
     lab.say(f"What is left of the gradient, with residuals and without them (float32; median over seeds: {n_seeds}):")
     header = ["blocks", *(f"{norm}, {'with' if kind == 'residual' else 'without'}" for norm, kind in STACKS)]
-    rows = [[n, *(f"{gradient[case][i]:.1e}" if gradient[case][i] else "0" for case in STACKS)] for i, n in enumerate(DEPTHS)]
-    lab.table(header, rows)
+    lab.table(header, [[n, *(f"{gradient[case][i]:.1e}" for case in STACKS)] for i, n in enumerate(DEPTHS)])
 
 # %% [markdown]
-# Without normalisation and without residuals the gradient vanishes, as the textbooks say: it becomes so small that float32
-# cannot hold it. The other columns say what the textbooks do not.
+# Without normalisation and without residuals the gradient vanishes, as the textbooks say: float32 cannot hold numbers so
+# small. (Its length has to be computed in float64, for the squares underflow first.) The other columns say what the
+# textbooks do not: residuals are not alone in keeping the gradient alive.
 
 # %%
 if lab:
@@ -294,21 +295,15 @@ if lab:
         seeds = by_depth[norm, "plain"]["gradient"][:, AT_24]
         lab.record(f"gradient_seeds.{norm}.plain.depth_24", {"lowest": seeds.min(), "highest": seeds.max()})
     lab.say(
-        "No norm, no residual: after 48 blocks float32 holds {gradient.none.plain.depth_48:.0e}, float64 "
-        "{gradient_float64.none.plain.depth_48:.0e}. After 24 it is {gradient.none.plain.depth_24:.0e}, although the usual "
-        "norm in float32 gives {gradient.none.plain.float32_norm.depth_24:.0e}: its squares underflow first."
-    )
-    lab.say(
-        "With normalisation and no residual {gradient.post.plain.depth_24:.2g} (post; seeds "
-        "{gradient_seeds.post.plain.depth_24.lowest:.1g} to {gradient_seeds.post.plain.depth_24.highest:.1g}) and "
-        "{gradient.pre.plain.depth_24:.2g} (pre; {gradient_seeds.pre.plain.depth_24.lowest:.1g} to "
-        "{gradient_seeds.pre.plain.depth_24.highest:.1g}) are left after 24: residuals are not alone in keeping the gradient "
-        "alive. But with them it is {gradient.post.residual.depth_24:.2g} and {gradient.pre.residual.depth_24:.2g}."
+        "No norm, no residuals: after 48 blocks float32 holds {gradient.none.plain.depth_48:.0e}, float64 "
+        "{gradient_float64.none.plain.depth_48:.0e}. With normalisation and no residuals {gradient.post.plain.depth_24:.2g} "
+        "(post) and {gradient.pre.plain.depth_24:.2g} (pre) are left after 24; with them {gradient.post.residual.depth_24:.2g} "
+        "and {gradient.pre.residual.depth_24:.2g}."
     )
 
 # %% [markdown]
 # And the tokens? They start as independent random vectors. An untrained head looks at all words alike, so every token gets
-# nearly the same average (and the same biases). Only `x +` keeps them apart.
+# nearly the same average (and the same biases). `x +` keeps them apart, for a while.
 
 # %%
 if lab:
@@ -356,10 +351,12 @@ def measure_jacobian(models: dict[str, MaskedWordModel], texts: Sequence[Sentenc
 # %%
 if lab:
     stretched = measure_jacobian(trained, sentences(1 if lab.fast else 5, lab.seed("jacobian"), held_out=True))
-    values = {name: torch.cat(parts).round(decimals=12) for name, parts in stretched.items()}
-    shrunk = {name: (v < 0.99).double().mean().item() for name, v in values.items()}
+    singular = {name: torch.cat(parts).round(decimals=12) for name, parts in stretched.items()}
+    shrunk = {name: (v < 0.99).double().mean().item() for name, v in singular.items()}
     lab.say(f"Singular values of the Jacobian, in float64 (held-out sentences: {len(stretched[BLOCK])}):")
-    rows = [[n, *(f"{f(v):.2g}" for f in (torch.min, torch.median, torch.max)), shrunk[n]] for n, v in values.items()]
+    rows = []
+    for name, v in singular.items():
+        rows.append([name, f"{v.min():.2g}", f"{v.median():.2g}", f"{v.max():.2g}", shrunk[name]])
     lab.table(["", "smallest", "median", "largest", "share below 0.99"], rows)
 
 # %% [markdown]
@@ -369,8 +366,8 @@ if lab:
 if lab:
     smallest = lab.record("jacobian.min_singular_value", np.median([v.min() for v in stretched[BLOCK]]))
     lab.record("jacobian.share_below_0.99", shrunk[BLOCK])
-    lab.record("jacobian", {"median": values[BLOCK].median(), "median_of_branches": values[BRANCHES].median()})
-    lab.record("jacobian.largest", {"block": values[BLOCK].max(), "branches": values[BRANCHES].max()})
+    lab.record("jacobian", {"median": singular[BLOCK].median(), "median_of_branches": singular[BRANCHES].median()})
+    lab.record("jacobian.largest", {"block": singular[BLOCK].max(), "branches": singular[BRANCHES].max()})
     lab.say(
         "Always at least 1? {verdict}. The pre-norm block shrinks {jacobian.share_below_0.99:.2f} of its directions below "
         "0.99, the smallest value of a sentence (median over sentences) is {jacobian.min_singular_value:.2g}. The median is "
@@ -410,21 +407,13 @@ def change_by_others(norm: nn.Module, samples: Tensor, size: int, generator: tor
     return torch.stack(changes).mean().sqrt().item()
 
 
-def refusal(norm: nn.Module, samples: Tensor) -> str:
-    """What the layer says to these samples in training mode: "" if it takes them."""
-    try:
-        norm(samples)
-    except ValueError as error:
-        return str(error)
-    return ""
-
-
 # %%
 if lab.section("4. Normalisation and the feed-forward network"):
     texts = sentences(200, lab.seed("samples"), held_out=True)
     samples = torch.stack([model.embed(encode([t.words])[0])[0, t.at["subject"]] for t in texts])  # (200, d_model)
     norms = {"LayerNorm": nn.LayerNorm(D_MODEL), "BatchNorm": nn.BatchNorm1d(D_MODEL)}  # fresh, in training mode
-    n, changes = 4 if lab.fast else 40, {}
+    n = 4 if lab.fast else 40
+    changes = {}
     for name, norm in norms.items():
         changes[name] = {b: change_by_others(norm, samples, b, lab.generator("batch"), n) for b in BATCHES}
         lab.record(f"others_replaced.{name.lower()}", {f"batch_{b}": change for b, change in changes[name].items()})
@@ -437,7 +426,12 @@ if lab.section("4. Normalisation and the feed-forward network"):
 
 # %%
 if lab:
-    answers = {name: refusal(norm, samples[:1]) for name, norm in norms.items()}
+    answers = dict.fromkeys(norms, "")
+    for name, norm in norms.items():
+        try:
+            norm(samples[:1])
+        except ValueError as error:
+            answers[name] = str(error)
     lab.record("batch_of_one.refused", {name.lower(): bool(answer) for name, answer in answers.items()})
     lab.say("A batch of one: " + "; ".join(f"{n} {f'refuses it ({a})' if a else 'takes it'}" for n, a in answers.items()) + ".")
     norm = model.block.norm_1
@@ -449,9 +443,20 @@ if lab:
     )
 
 # %% [markdown]
-# The feed-forward network takes each token alone, through a wider layer and back:
+# The feed-forward network takes each token to a wider layer and back:
 # $$\mathrm{FFN}(x) = \mathrm{GELU}(x W_1 + b_1)\,W_2 + b_2$$
-# Attention does not. To see the difference, give one token the features of another, and look which outputs move.
+
+# %%
+if lab:
+    first, gelu, _, second = model.block.feed_forward  # d_model to d_ff, activation, (dropout,) d_ff to d_model
+    hidden = gelu(x @ first.weight.T + first.bias)  # (1, T, d_ff)
+    by_hand = hidden @ second.weight.T + second.bias  # (1, T, d_model)
+    difference = (by_hand - model.block.feed_forward(x)).abs().max()
+    lab.say(f"The formula of the feed-forward network against the layer: difference {difference:.0e}.")
+
+# %% [markdown]
+# It takes each token alone; attention does not. To see the difference, give one token the features of another, and look which
+# outputs move.
 
 # %%
 REPLACED, REPLACEMENT = WORDS.index("cat"), WORDS.index("dogs")
@@ -467,17 +472,10 @@ def moved_by_one(layer: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 
 if lab:
     stages = list(model.block.stages(x).items())
-    entering = {name: before for (_, before), (name, _) in itertools.pairwise(stages)}  # what each stage is made of
-    attention, feed_forward = model.block.attention, model.block.feed_forward
-    first, gelu, _, second = feed_forward  # d_model to d_ff, activation, (dropout,) d_ff to d_model
-
-    h = entering["feed-forward"]  # (1, T, d_model)
-    by_hand = gelu(h @ first.weight.T + first.bias) @ second.weight.T + second.bias  # (1, T, d_ff), then (1, T, d_model)
-    lab.say(f"The formula of the FFN against the layer: difference {(by_hand - feed_forward(h)).abs().max():.0e}.")
-
+    entering = {name: before for (_, before), (name, _) in itertools.pairwise(stages)}  # a sub-layer gets the stage before it
     moved = {
-        "attention": moved_by_one(lambda x: attention(x)[0], entering["attention"]),
-        "feed-forward": moved_by_one(feed_forward, h),
+        "attention": moved_by_one(lambda x: model.block.attention(x)[0], entering["attention"]),
+        "feed-forward": moved_by_one(model.block.feed_forward, entering["feed-forward"]),
     }
     others = {name.replace("-", "_"): np.delete(m.numpy(), REPLACED).max() for name, m in moved.items()}
     lab.record("other_tokens_move", others)
@@ -488,9 +486,10 @@ if lab:
     )
 
 # %% [markdown]
-# The activation between the two layers: ReLU drops what is negative, GELU lets a little of it through. A unit whose slope is 0
-# on every input gets no gradient and learns no more; it is *dead*. How many units are dead after training? We train one
-# block on a small task of `common/stacks.py`: eight values of a random sine, what is the ninth?
+# The activation between the two layers: ReLU drops what is negative, GELU lets a little of it through. A unit that is never
+# above 0, whatever the input, is *silent*. If the slope of its activation is 0 everywhere, too (below 0.01, say), no gradient
+# reaches its weights any more: it is *dead*. A silent ReLU unit is dead, a silent GELU unit need not be. How many are there
+# after training? We train one block on a small task of `common/stacks.py`: eight values of a random sine, what is the ninth?
 
 # %%
 UNIT_RATES = (0.0, 0.01, 0.1)  # learning rates; 0: untrained
@@ -525,26 +524,23 @@ def measure_activations(
 # %%
 if lab:
     n_seeds, n_steps = (1, 4) if lab.fast else (3, 80)
-    units, rows = measure_activations([lab.seed(f"units {i}") for i in range(n_seeds)], n_steps), []
+    units = measure_activations([lab.seed(f"units {i}") for i in range(n_seeds)], n_steps)
+    rows = []
     for (activation, rate), shares in units.items():
         when, name = (f"lr_{rate:g}", f"rate {rate:g}") if rate else ("untrained", "untrained")
-        means = {share: np.mean(values) for share, values in shares.items()}
-        means = lab.record(f"units.{activation}.{when}", means)
+        means = lab.record(f"units.{activation}.{when}", {share: np.mean(values) for share, values in shares.items()})
         rows.append([f"{ACTIVATIONS[activation].__name__}, {name}", *means.values()])
-    lab.say(
-        f"Hidden units of one block trained on sines (mean share; seeds: {n_seeds}): silent, that is, never above 0, and dead, "
-        "that is, with a slope of the activation below 0.01 on every token. A silent GELU unit need not be dead:"
-    )
+    lab.say(f"Hidden units that are silent and that are dead (mean share; seeds: {n_seeds}):")
     lab.table(["", "silent", "dead"], rows)
     fig = draw_norm_and_activation(changes, moved, WORDS, REPLACED, REPLACEMENT, units, batch=8)
     lab.figure(fig, "04_norm_and_activation")
 
 # %% [markdown]
 # ## 5. Pre-norm against post-norm
-# Which form is easier to train? Stacks of both learn the sine task, warm and cold. *Warm-up* (warm) raises the learning rate
-# from nearly 0 to its highest in the first tenth of the steps; cold starts at the highest at once. Else only the last
-# LayerNorm differs, which pre-norm needs. So "pre-norm needs less warm-up" becomes something to count: a run has failed if it
-# ends not much better than predicting the mean.
+# Which form is easier to train? Stacks of both learn the sine task of `common/stacks.py`: eight values of a random sine, what
+# is the ninth? *Warm-up* ("warm") raises the learning rate from a small one to its highest in the first tenth of the steps;
+# "cold" starts at the highest. Else only the last LayerNorm differs, which pre-norm needs. So "pre-norm needs less warm-up"
+# becomes something to count: a run has failed if it ends not much better than predicting the mean.
 
 # %%
 RATES = (0.005, 0.01, 0.02)
@@ -576,9 +572,9 @@ def measure_warmup(
 if lab.section("5. Pre-norm against post-norm"):
     n_seeds, n_blocks, n_steps = (1, 1, 11) if lab.fast else (3, 6, 80)
     seeds = [lab.seed(f"warm-up {i}") for i in range(n_seeds)]
-    runs = progress([(*case, rate, seed) for case in CASES for rate in RATES for seed in seeds], "training stacks")
+    plan = [(*case, rate, seed) for case in CASES for rate in RATES for seed in seeds]
     test_sines = sines(512, lab.generator("warm-up"))
-    runs = measure_warmup(runs, test_sines, n_blocks, n_steps)
+    runs = measure_warmup(progress(plan, "training stacks"), test_sines, n_blocks, n_steps)
     mean_loss = test_sines[1].var(unbiased=False).item()
     kept = {}  # the findings of each case and rate
     for (norm, schedule, rate), data in runs.items():

@@ -25,7 +25,7 @@ FLOW = {  # what each of the seven stages is made of
 
 def draw_flow(flow: Mapping[str, Mapping[str, Tensor]], words: Sequence[str], norm: str) -> Figure:
     """The features (T, d_model) of each stage of a block with this norm, and the variance of each of the words there."""
-    plain, final = ([flow[name][key].mean() for name in ("norm 1", "norm 2")] for key in ("plain", "variance"))
+    plain, final = ([flow[name][key].mean() for name in ("norm 1", "norm 2")] for key in ("plain_variance", "variance"))
     title = (
         f"LayerNorm brings the tokens to variance {plain[0]:.2f} and {plain[1]:.2f}; "
         f"its trained gamma and beta make that {final[0]:.2f} and {final[1]:.2f}"
@@ -42,9 +42,9 @@ def draw_flow(flow: Mapping[str, Mapping[str, Tensor]], words: Sequence[str], no
         axes[i].set_yticks(range(len(shown)), shown)
         axes[i].set_xticks(range(0, stage["features"].shape[1], 10) if label else [])
         last.plot(at, stage["variance"], "o", color=BLUE, alpha=0.6, label="a token" if i == 0 else None)
-        if "plain" in stage:
+        if "plain_variance" in stage:
             label = "before gamma and beta" if name == "norm 1" else None
-            last.plot(at, stage["plain"], "_", ms=20, mew=3, color=VERMILLION, label=label)
+            last.plot(at, stage["plain_variance"], "_", ms=20, mew=3, color=VERMILLION, label=label)
     last.set(yscale="log", xlabel="stage", xticks=range(1, 8), title="variance of each token")
     decades(last.yaxis)
     last.legend(loc="lower right")
