@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from common.attention import MultiHeadAttention, check_size
@@ -95,3 +96,18 @@ class TransformerBlock(nn.Module):
             for hook in hooks:
                 hook.remove()
         return found if self.norm == "post" else found | {"add 2": y}
+
+
+def torch_block(block: TransformerBlock) -> nn.TransformerEncoderLayer:
+    """nn.TransformerEncoderLayer with the weights of a GELU block, so that it gives the same output."""
+    attention, first, second = block.attention, block.feed_forward[0], block.feed_forward[3]
+    sizes, pre = (attention.d_model, attention.n_heads, first.out_features), block.norm == "pre"
+    theirs = nn.TransformerEncoderLayer(*sizes, dropout=0.0, activation="gelu", batch_first=True, norm_first=pre)
+    projections = (attention.w_q, attention.w_k, attention.w_v)
+    theirs.self_attn.in_proj_weight.data = torch.cat([layer.weight.data for layer in projections])
+    theirs.self_attn.in_proj_bias.data = torch.cat([layer.bias.data for layer in projections])
+    ours = (attention.w_o, first, second, block.norm_1, block.norm_2)
+    targets = (theirs.self_attn.out_proj, theirs.linear1, theirs.linear2, theirs.norm1, theirs.norm2)
+    for target, source in zip(targets, ours, strict=True):
+        target.load_state_dict(source.state_dict())
+    return theirs
