@@ -75,6 +75,36 @@ def whole_number(low: int, high: int) -> Callable[[str], int]:
     return parse
 
 
+def divisor_of(width: int) -> Callable[[str], int]:
+    """An argparse type: a number that divides the width, as a number of heads must."""
+    allowed = [str(n) for n in range(1, width + 1) if width % n == 0]
+
+    def parse(text: str) -> int:
+        if text not in allowed:
+            raise argparse.ArgumentTypeError(f"{text!r} does not divide the width {width}; allowed: {', '.join(allowed)}")
+        return int(text)
+
+    return parse
+
+
+def noise_level(text: str) -> float:
+    """An argparse type: a standard deviation from 0 to 10."""
+    try:
+        value = float(f"{float(text):g}") + 0.0  # as it is shown; turns -0 into 0
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 10:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a standard deviation from 0 to 10")
+    return value
+
+
+class Ordered(argparse.Action):
+    """Several values, in ascending order and each once."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        setattr(namespace, self.dest, sorted(set(values)))
+
+
 def sentence_of(known: Collection[str], most: int) -> Callable[[str], list[str]]:
     """An argparse type: 2 to `most` of the known words; capitals and punctuation are ignored."""
 

@@ -43,7 +43,7 @@ from common.plotting import figure_bytes, use_style
 
 
 class Lab:
-    """One run of one lab; true unless the file is imported.
+    """One run of one lab; true unless the file is imported, or this section is skipped.
 
     Args:
         namespace: the file's `globals()`, which tell how it runs.
@@ -53,6 +53,7 @@ class Lab:
     Attributes:
         options: the flags, `options.seed` and the lab's own among them.
         fast: whether this is a smoke run with less training.
+        only: how the titles of the sections begin that run, e.g. "3."; the others are skipped. All run by default.
 
     Raises:
         ValueError: in a cell, for flags that do not exist; a script ends with one line and status 2.
@@ -68,6 +69,7 @@ class Lab:
         self._is_cell = runs and not self._is_script
         self._script = Path(file or "cells").resolve()
         self._figures: list[str] = []
+        self._title = self.only = ""
         parser = Parser(prog=self._script.name, description=namespace.get("__doc__"), raises=self._is_cell)
         add_common_arguments(parser)
         parser.add_argument("--show", action="store_true", help="open the figures in windows at the end")
@@ -87,7 +89,7 @@ class Lab:
                 self.say("--fast, a smoke run: hardly anything is trained, and the numbers below mean little.")
 
     def __bool__(self) -> bool:
-        return self._is_script or self._is_cell
+        return (self._is_script or self._is_cell) and self._title.startswith(self.only)
 
     # --- randomness -------------------------------------------------------------------------------------------------
 
@@ -103,6 +105,7 @@ class Lab:
 
     def section(self, title: str) -> bool:
         """Print a heading; whether the section runs."""
+        self._title = title
         if self:
             print(f"{title}\n{'-' * len(title)}", flush=True)
         return bool(self)
@@ -172,6 +175,7 @@ class Lab:
         if not self._is_script:
             return
         self.write(f"{self._script.name[:2]}_results.json", self._results.to_json())
+        self.only = ""  # the end is never skipped
         self.section(f"Written to {console_path(self.options.out)}")
         print(textwrap.indent("\n".join(self._figures), "  "), flush=True)
         if self.options.show:
