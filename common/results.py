@@ -136,7 +136,7 @@ def load(path: Path, head: Mapping[str, type]) -> dict:
         fail(f"must hold {', '.join(sorted(expected))} and nothing else")
     for name, kind in (head | {"results": dict}).items():
         if type(content[name]) is not kind:  # True is no number here
-            fail(f"{name!r} must be a {kind.__name__}, not {content[name]!r:.40}")
+            fail(f"{name!r} must be of type {kind.__name__}, not {content[name]!r:.40}")
     if not content["results"]:
         fail("'results' is empty")
     if f"{content['lab']:02d}" != path.name[:2]:
