@@ -230,7 +230,7 @@ def moved(committed: dict, rerun: dict, study=None) -> list[str]:
         elif study is None or not study.values(key):
             lines.append(f"{key}: a {kind(old[key])}, but no study says what other starts give")
         elif kind(old[key]) == "choice":
-            if now not in study.values(key):
+            if not study.chosen(key, now):
                 lines.append(f"{key}: now {now:g}, which none of the study's {study.n} starts chose")
         elif not study.plausible(key, now):
             low, high = study.room(key)

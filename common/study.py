@@ -161,3 +161,7 @@ class Study:
         """Whether one more start may give this value; false for a key that the study does not know."""
         room = self.room(key)
         return room is not None and room[0] <= value <= room[1]
+
+    def chosen(self, key: str, value: float) -> bool:
+        """Whether a start of the study made this choice."""
+        return rounded(value, DIGITS) in self.values(key)

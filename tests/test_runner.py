@@ -382,16 +382,20 @@ def course(tmp_path):
     return folder
 
 
-RESTORE = (
-    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); import runpy, sys; sys.argv = sys.argv[1:]; "
-)
+AS_ON_A_TERMINAL = """
+import runpy, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+for name in {"SIGTERM", "SIGHUP"} & set(dir(signal)):
+    signal.signal(getattr(signal, name), signal.SIG_DFL)
+runpy.run_module("week6", run_name="__main__", alter_sys=True)
+"""
 
 
 def start(course, *flags, **options):
-    """`python -m week6` there, with Ctrl-C as on a terminal even where the tests run in the background."""
+    """`python -m week6` there, with the signals of a terminal even where the tests run in the background."""
     environment = os.environ | {"PIDS": str(course / "pids"), "TMPDIR": str(course / "tmp"), "PYTHONPATH": str(course)}
     (course / "tmp").mkdir(exist_ok=True)
-    command = [sys.executable, "-c", RESTORE + "runpy.run_module('week6', run_name='__main__')", "week6", *flags]
+    command = [sys.executable, "-c", AS_ON_A_TERMINAL, *flags]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True} | options
     return subprocess.Popen(command, cwd=course, env=environment, **pipes)
 
@@ -487,18 +491,18 @@ def test_a_second_run_into_the_folder_is_refused_in_one_line(course, no_slow_lab
 
 
 @POSIX
-def test_a_reader_that_has_seen_enough_is_no_error(course, no_slow_lab_survives):
-    runner = start(course, "--jobs", "2")
-    wait_for(lambda: slow_labs(course))
-    runner.stdout.close()  # as `head -1` does; lab 1 has its line still to come, or the table
-    (course / "stop").touch()
-    runner.terminate()
-    assert runner.stderr.read().strip() in ("", "Stopped.")
-    runner.wait()
+def test_a_reader_that_has_seen_enough_is_no_error(course):
     (course / "week6" / "02_slow.py").write_text(tiny(2))
-    script = f"'{sys.executable}' -m week6 | head -1"
-    piped = subprocess.run(script, shell=True, cwd=course, capture_output=True, text=True)
+    piped = subprocess.run(f"'{sys.executable}' -m week6 | head -1", shell=True, cwd=course, capture_output=True, text=True)
     assert piped.stdout.count("\n") == 1 and piped.stderr == ""
+
+
+@POSIX
+def test_a_reader_that_went_away_ends_the_labs(course, no_slow_lab_survives):
+    runner = start(course, "--jobs", "2", stdin=subprocess.DEVNULL)
+    runner.stdout.close()
+    _, error = runner.communicate()
+    assert (runner.returncode, error) == (1, "") and not any(map(alive, slow_labs(course)))
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a full disk")

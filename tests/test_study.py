@@ -71,6 +71,13 @@ def test_a_study_answers(study):
     assert study.share("rnn", "attention", where=lambda r, a: r > a) == 0.8  # start by start, not median by median
 
 
+def test_a_choice_is_found_again_though_fewer_digits_are_kept(tmp_path):
+    content, _ = collect([run(1, rate=0.0078125), run(2, rate=0.015625)])
+    (tmp_path / "09_study.json").write_bytes(content)
+    study = Study(9, tmp_path)
+    assert study.chosen("rate", 0.0078125) and not study.chosen("rate", 0.03125) and not study.chosen("no", 0.0078125)
+
+
 def test_what_a_study_does_not_know_is_none(study):
     assert study.values("no") == () and study.median("no") is None and study.room("no") is None
     assert study.count("rnn", "no", where=lambda r, n: True) is None and study.share("no", where=bool) is None
