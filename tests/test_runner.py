@@ -261,6 +261,11 @@ def test_a_study_collects_what_the_starts_found_and_leaves_no_figures(runner, tm
     assert "6 starts, 12 runs: 0 are there, 12 to make" in out and "[12 of 12]" in out and " left\n" in out
 
 
+def test_only_a_study_asks_its_labs_for_no_figures(runner):
+    runner.SCRIPTS[1].write_text(tiny(1, body="assert os.environ['LAB_NO_FIGURES'] == '1'"))
+    assert runner.main(["--only", "1", "--study", "2"]) == 0 and runner.main(["--only", "1"]) == 1
+
+
 def test_a_study_goes_on_where_it_was_and_runs_again_what_changed(runner, tmp_path, capsys):
     log = tmp_path / "log"
     for number in (1, 2):
@@ -461,14 +466,15 @@ def test_labs_notice_that_their_runner_was_killed_and_the_next_run_clears_up(cou
 
 
 @POSIX
-def test_a_lab_that_ignores_ctrl_c_ends_all_the_same(course, no_slow_lab_survives):
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGKILL"])
+def test_a_lab_that_ignores_ctrl_c_ends_all_the_same(course, no_slow_lab_survives, name):
     ignore = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
     (course / "week6" / "02_slow.py").write_text(tiny(2, body=ignore + NEVER_ENDS))
     runner = start(course, "--only", "2")
     pids = wait_for(lambda: slow_labs(course))
-    runner.terminate()
+    runner.send_signal(getattr(signal, name))
     runner.communicate()
-    assert runner.returncode == 143 and not any(map(alive, pids))
+    wait_for(lambda: not any(map(alive, pids)), 5.0)
 
 
 @POSIX
