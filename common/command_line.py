@@ -132,6 +132,10 @@ def output_folder(parser: Parser, out: str | None, default: Path) -> Path:
     """The folder, made and tried; a one-line error and status 2 if it cannot be written."""
     folder = default if out is None else Path(out)
     try:
+        os.getcwd()
+    except OSError:
+        parser.error("the folder you are in no longer exists; change to another one")
+    try:
         if out == "" or (folder.exists() and not folder.is_dir()):
             parser.error(f"argument --out: {out!r} is not a folder; give a folder, which is made if it is missing")
         folder.mkdir(parents=True, exist_ok=True)
