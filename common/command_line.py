@@ -14,7 +14,7 @@ from pathlib import Path
 
 FORMATS = ("png", "svg", "pdf")
 MAX_SEED = 2**32 - 1
-COMMON_FLAGS = ("out", "fast", "seed", "format", "dpi", "show")
+COMMON_FLAGS = ("out", "fast", "seed", "format", "dpi", "show", "verbose")
 
 
 def _end_quietly(kind, error, traceback) -> None:

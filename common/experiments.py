@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from common import precision  # noqa: F401 (float64 and one thread)
 from common.training import train
 
 Data = tuple[Tensor, Tensor]  # inputs (n, T) and the values that follow (n,)

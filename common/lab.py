@@ -1,15 +1,16 @@
 """The run of a lab. The same file works as a script, cell by cell, as a notebook, and imported.
 
-    lab = Lab(globals())                          # in the first cell
+    lab = Lab(2, globals())                       # in the first cell
     if lab.section("2. Why divide by sqrt(d_k)"): # prints the heading; true in a script and in a cell, false on import
         lab.record("scaling", {"entropy": {"scaled": x}})           # kept as scaling.entropy.scaled
         lab.say("The entropy is {scaling.entropy.scaled:.2f} nats.")  # prints what was kept
+        lab.say("In the median start it is {scaling.entropy.scaled@median:.2f}.")  # prints what the study found
         lab.figure(fig, "01_scaling_effect")      # a script writes the file, a cell shows the figure below it
     if lab:                                       # in further cells of the section
     lab.finish()                                  # in the last cell: a script writes its findings
 
 A script takes its flags from the command line. Cells take them from the environment variable LAB_FLAGS (in a first cell:
-`%env LAB_FLAGS=--fast --seed 3`) or from `Lab(globals(), flags="--fast")`; they write no file and may be run again.
+`%env LAB_FLAGS=--fast --seed 3`) or from `Lab(2, globals(), flags="--fast")`; they write no file and may be run again.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from typing import Any
 from common.command_line import COMMON_FLAGS, Parser, add_common_arguments, console_path, output_folder
 from common.progress import WIDTH
 from common.results import Results, write_whole
+from common.study import Study
 
 gc.disable()  # a third of the time in which these two load is a search for garbage among what stays until the end
 import matplotlib.pyplot as plt
@@ -39,13 +41,18 @@ from matplotlib.figure import Figure
 gc.freeze()  # nor is it searched later, which saves half a second at exit
 gc.enable()
 
+from common import precision  # noqa: F401 (float64 and one thread)
 from common.plotting import figure_bytes, use_style
+
+KINDS = Path(__file__).resolve().parents[1] / "week6" / "kinds.json"  # by lab and key: what is not exact to a thousandth
+RECORDED_AS = {"exact": {}, "zero": {"atol": 1e-9}, "draw": {"draw": True}, "choice": {"choice": True}}
 
 
 class Lab:
     """One run of one lab; true unless the file is imported, or this section is skipped.
 
     Args:
+        number: of the lab.
         namespace: the file's `globals()`, which tell how it runs.
         add_arguments: adds the lab's own flags to a parser.
         flags: for cells, instead of LAB_FLAGS, e.g. "--fast --seed 3".
@@ -53,6 +60,9 @@ class Lab:
     Attributes:
         options: the flags, `options.seed` and the lab's own among them.
         fast: whether this is a smoke run with less training.
+        verbose: whether to print what only a maintainer wants.
+        study: what many random starts found; false if there is no study, or if this run is another experiment than the
+            study's, by its own flags or --fast.
         only: how the titles of the sections begin that run, e.g. "3."; the others are skipped. All run by default.
 
     Raises:
@@ -60,7 +70,11 @@ class Lab:
     """
 
     def __init__(
-        self, namespace: Mapping[str, Any], add_arguments: Callable[[Parser], None] | None = None, flags: str | None = None
+        self,
+        number: int,
+        namespace: Mapping[str, Any],
+        add_arguments: Callable[[Parser], None] | None = None,
+        flags: str | None = None,
     ):
         file = namespace.get("__file__")
         runs = namespace["__name__"] == "__main__"
@@ -73,17 +87,18 @@ class Lab:
         parser = Parser(prog=self._script.name, description=namespace.get("__doc__"), raises=self._is_cell)
         add_common_arguments(parser)
         parser.add_argument("--show", action="store_true", help="open the figures in windows at the end")
+        parser.add_argument("--verbose", action="store_true", help="print more numbers")
         if add_arguments is not None:
             add_arguments(parser)
         self.options = parser.parse_args(self._words(flags))
-        self.fast = self.options.fast
-        own = {name: value for name, value in vars(self.options).items() if name not in COMMON_FLAGS}
-        number = self._script.name[:2]
-        self._results = Results(lab=int(number) if number.isdigit() else 0, seed=self.options.seed, fast=self.fast, options=own)
+        self.fast, self.verbose = self.options.fast, self.options.verbose
+        own, usual = (_own_flags(options) for options in (self.options, parser.parse_args([])))
+        self._kinds = json.loads(KINDS.read_text(encoding="ascii")).get(f"{number:02d}", {})
+        self._results = Results(lab=number, seed=self.options.seed, fast=self.fast, options=own)
         if self._is_script:
             self._prepare_script(parser)
+        self.study = Study(number if self and own == usual and not self.fast else 0)
         if self:
-            torch.set_num_threads(1)  # at these sizes more threads are slower, and less reproducible
             use_style()
             if self.fast:
                 self.say("--fast, a smoke run: hardly anything is trained, and the numbers below mean little.")
@@ -111,8 +126,13 @@ class Lab:
         return bool(self)
 
     def say(self, text: str, **values: object) -> None:
-        """One paragraph, wrapped, and an empty line; {key} stands for what was recorded, {name} for one of the values."""
-        text = _Template(self._results.values).vformat(text, (), values)
+        """One paragraph, wrapped, and an empty line.
+
+        Args:
+            text: in it {key} stands for what was recorded, {key@median} for a statistic of the study (median, q10, q90,
+                min, max, n), {name} for one of the values.
+        """
+        text = _Template(self._results.values, self.study).vformat(text, (), values)
         print(textwrap.fill(" ".join(text.split()), WIDTH), end="\n\n", flush=True)
 
     def table(self, header: Sequence[str], rows: Iterable[Sequence], *, digits: int = 2) -> None:
@@ -129,7 +149,7 @@ class Lab:
         if self._is_cell:
             plt.show()
             return
-        for suffix in self.options.format:
+        for suffix in () if os.environ.get("LAB_NO_FIGURES") else self.options.format:  # a study needs the numbers only
             self.write(f"{name}.{suffix}", figure_bytes(fig, suffix, self.options.dpi))
         if not self.options.show:
             plt.close(fig)
@@ -151,7 +171,8 @@ class Lab:
             return {name: self.record(f"{key}.{name}", value) for name, value in values.items()}
         if self._is_cell:
             self._results.values.pop(key, None)  # it may be run again
-        return self._results.record(key, values, **self._tolerance(key))
+        kind = next((kind for pattern, kind in self._kinds.items() if fnmatchcase(key, pattern)), "exact")
+        return self._results.record(key, values, **RECORDED_AS[kind])
 
     def record_seconds(self, key: str, seconds: float) -> float:
         """Keep a wall-clock time, apart from the findings, because it differs on every machine."""
@@ -174,7 +195,10 @@ class Lab:
             self.say("In cells nothing was written. Run as a script, this lab writes its figures and findings to outputs/.")
         if not self._is_script:
             return
-        self.write(f"{self._script.name[:2]}_results.json", self._results.to_json())
+        number = f"{self._results.run['lab']:02d}"
+        if self._results.seconds:
+            self.write(f"{number}_seconds.json", self._results.seconds_to_json())
+        self.write(f"{number}_results.json", self._results.to_json())
         self.only = ""  # the end is never skipped
         self.section(f"Written to {console_path(self.options.out)}")
         print(textwrap.indent("\n".join(self._figures), "  "), flush=True)
@@ -201,19 +225,24 @@ class Lab:
         if hasattr(sys.stdout, "reconfigure"):  # IPython's has no encoding to fear
             sys.stdout.reconfigure(errors="backslashreplace")
 
-    def _tolerance(self, key: str) -> dict[str, float]:
-        """Within what another machine must agree, from the first fitting line of tolerances.json beside the script."""
-        table = self._script.with_name("tolerances.json")
-        lines = json.loads(table.read_text(encoding="ascii")).get(self._script.name[:2], {}) if table.is_file() else {}
-        return next((found for pattern, found in lines.items() if fnmatchcase(key, pattern)), {"rtol": 1e-3})
+
+def _own_flags(options) -> dict[str, Any]:
+    """Those that not every lab has: with others the run is another experiment."""
+    return {name: value for name, value in vars(options).items() if name not in COMMON_FLAGS}
 
 
 class _Template(string.Formatter):
-    """Format strings whose {dotted.keys} are records, and whose other {names} are keyword arguments."""
+    """Format strings whose {dotted.keys} are records, {dotted.keys@median} statistics of the study, and whose other {names}
+    are keyword arguments."""
 
-    def __init__(self, records: Mapping[str, Mapping[str, float]]):
-        self.records = records
+    def __init__(self, records: Mapping[str, Mapping[str, float]], study: Study):
+        self.records, self.study = records, study
 
     def get_field(self, field_name: str, args: Sequence, kwargs: Mapping[str, Any]) -> tuple[Any, str]:
-        found = self.records.get(field_name)
-        return (kwargs[field_name] if found is None else found["value"]), field_name
+        key, _, name = field_name.partition("@")
+        if name:
+            found = self.study.n if name == "n" else self.study.statistic(key, name)
+            if found is None:
+                raise KeyError(f"the study has no {field_name}")
+            return found, field_name
+        return self.records[key]["value"] if key in self.records else kwargs[key], field_name

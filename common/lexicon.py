@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from common import precision  # noqa: F401 (float64 and one thread)
+
 FEATURES = ("noun", "pronoun", "relative", "verb", "adjective", "degree", "time", "determiner", "number")
 SINGULAR, PLURAL, EITHER = 1, -1, 0
 LEXICON = {

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import OneCycleLR
 
+from common import precision  # noqa: F401 (float64 and one thread)
 from common.progress import progress
 
 

@@ -15,24 +15,21 @@ import matplotlib.pyplot as plt
 import pytest
 import torch
 
+from common import precision  # noqa: F401 (float64 and one thread)
+
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = sorted((ROOT / "week6").glob("[0-9][0-9]_*.py"))
 matplotlib.use("Agg")
-torch.set_num_threads(1)  # as the labs do: on these sizes more threads are slower
 
 
 @pytest.fixture(autouse=True)
 def clean_state():
-    """Each test starts with the same random state and leaves no figure and no default dtype behind."""
+    """Each test starts with the same random state and leaves no figure, default dtype or thread behind."""
     torch.manual_seed(0)
     yield
     plt.close("all")
-    torch.set_default_dtype(torch.float32)
-
-
-@pytest.fixture
-def float64():
     torch.set_default_dtype(torch.float64)
+    torch.set_num_threads(1)
 
 
 def load(number: int):

@@ -14,6 +14,7 @@ from matplotlib.colors import to_rgb
 from common import plotting
 from common.command_line import console_path
 from common.lab import Lab
+from common.study import Study
 from conftest import ROOT
 
 TINY = """
@@ -22,7 +23,7 @@ sys.path.insert(0, {root!r})
 from common.lab import Lab
 import matplotlib.pyplot as plt
 
-lab = Lab(globals())
+lab = Lab(9, globals())
 if lab.section("1. A section"):
     lab.record("answer", 42)
     {body}
@@ -50,7 +51,7 @@ def script(tmp_path, monkeypatch):
 
     def make(*flags):
         monkeypatch.setattr(sys, "argv", [str(tmp_path / "09_tiny.py"), *flags])
-        return Lab({"__name__": "__main__", "__file__": str(tmp_path / "09_tiny.py")})
+        return Lab(9, {"__name__": "__main__", "__file__": str(tmp_path / "09_tiny.py")})
 
     return make
 
@@ -66,7 +67,7 @@ def cells(monkeypatch):
 
     def make(words="", **options):
         monkeypatch.setenv("LAB_FLAGS", words)
-        return Lab({"__name__": "__main__"}, **options)
+        return Lab(9, {"__name__": "__main__"}, **options)
 
     return make
 
@@ -157,10 +158,11 @@ def test_seeds_depend_on_section_and_flag(cells):
     assert draw("0", "a") != draw("1", "a")
 
 
-def test_labs_run_on_one_thread(cells):
-    torch.set_num_threads(2)
-    cells()
-    assert torch.get_num_threads() == 1
+@pytest.mark.parametrize("module", ["attention", "positional_encoding", "transformer", "training", "toy_language", "lab"])
+def test_everything_is_float64_on_one_thread_also_without_a_lab(module):
+    code = f"import torch, common.{module}; print(torch.get_default_dtype(), torch.get_num_threads())"
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert process.stdout.split() == ["torch.float64", "1"]
 
 
 def test_table_aligns(lab, capsys):
@@ -183,15 +185,66 @@ def test_records_are_flattened_and_returned_as_kept(lab):
     assert {key: entry["value"] for key, entry in results.items()} == {"a.b.c": 0.333333, "a.d": 2.0}
 
 
-def test_the_first_fitting_line_gives_the_tolerance(lab, tmp_path):
-    table = {"09": {"a.*": {"rtol": 0.1}, "a.b": {"rtol": 0.2}, "c": {"rtol": 0, "atol": 1e-6}}, "10": {"d": {"rtol": 0.5}}}
-    (tmp_path / "tolerances.json").write_text(json.dumps(table))
-    lab.record("a", {"b": 1.0})
-    lab.record("c", 0.0)
-    lab.record("d", 1.0)
+def test_the_first_fitting_line_says_what_kind_of_number_it_is(script, tmp_path, monkeypatch):
+    kinds = {"09": {"a.*": "draw", "a.b": "choice", "c": "choice", "d": "zero"}, "10": {"e": "draw"}}
+    (tmp_path / "kinds.json").write_text(json.dumps(kinds))
+    monkeypatch.setattr("common.lab.KINDS", tmp_path / "kinds.json")
+    lab = script()
+    for key in ("a.b", "c", "d", "e"):
+        lab.record(key, 0.0)
     lab.finish()
     results = json.loads((lab.options.out / "09_results.json").read_text())["results"]
-    assert [results[k].get("rtol") for k in ("a.b", "c", "d")] == [0.1, 0, 1e-3] and results["c"]["atol"] == 1e-6
+    assert results == {
+        "a.b": {"value": 0.0, "draw": True},
+        "c": {"value": 0.0, "choice": True},
+        "d": {"value": 0.0, "rtol": 1e-3, "atol": 1e-9},
+        "e": {"value": 0.0, "rtol": 1e-3},
+    }
+
+
+def test_seconds_stand_apart(script):
+    lab = script()
+    lab.record_seconds("training", 1.23456)
+    lab.finish()
+    assert json.loads((lab.options.out / "09_seconds.json").read_text()) == {"training": 1.23}
+
+
+# --- the study ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def with_study(monkeypatch):
+    """Every lab has a study of three starts."""
+
+    class Three(Study):
+        def __init__(self, lab):
+            super().__init__(lab)
+            self.n = 3 * (lab > 0)
+            self._entries = {"a.b": {"min": 1.0, "q10": 1.2, "median": 2.0, "q90": 3.8, "max": 4.0, "values": [1.0, 2.0, 4.0]}}
+
+    monkeypatch.setattr("common.lab.Study", Three)
+
+
+def test_a_sentence_shows_what_the_study_found(with_study, cells, capsys):
+    cells().say("{a.b@median:.1f}, {a.b@q10:.1f} to {a.b@q90:.1f}, in {n} of {a.b@n} starts", n=2)
+    assert capsys.readouterr().out == "2.0, 1.2 to 3.8, in 2 of 3 starts\n\n"
+    with pytest.raises(KeyError, match=r"the study has no a\.c@median"):
+        cells().say("{a.c@median}")
+
+
+def test_a_run_that_is_another_experiment_has_no_study(with_study, cells):
+    add = lambda parser: parser.add_argument("--heads", type=int, default=4)  # noqa: E731
+    assert cells("--seed 3 --dpi 50", add_arguments=add).study
+    assert not cells("--heads 2", add_arguments=add).study
+    assert not cells("--fast", add_arguments=add).study
+
+
+def test_a_study_run_draws_nothing(script, monkeypatch):
+    monkeypatch.setenv("LAB_NO_FIGURES", "1")
+    lab = script()
+    lab.figure(plt.figure(), "09_a")
+    lab.finish()
+    assert os.listdir(lab.options.out) == ["09_results.json"] and not plt.get_fignums()
 
 
 # --- the four ways to run -------------------------------------------------------------------------------------------
@@ -200,7 +253,7 @@ def test_the_first_fitting_line_gives_the_tolerance(lab, tmp_path):
 def test_an_import_runs_no_section_and_reads_no_flags(monkeypatch, capsys):
     monkeypatch.setenv("LAB_FLAGS", "--unknown")
     monkeypatch.setattr(sys, "argv", ["pytest", "--unknown"])
-    lab = Lab({"__name__": "week6.01_attention_basics", "__file__": "01_attention_basics.py"})
+    lab = Lab(1, {"__name__": "week6.01_attention_basics", "__file__": "01_attention_basics.py"})
     assert not lab and not lab.section("1. A section") and lab.options.seed == 0
     lab.finish()
     assert capsys.readouterr().out == ""

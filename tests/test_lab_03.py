@@ -68,7 +68,7 @@ def test_order_differences_by_hand():
     assert found["same_place"].item() == 3.0 and found["pooled"].item() == pytest.approx(0.5 / 3)
 
 
-def test_what_stands_in_the_open_is_what_common_computes(names, float64):
+def test_what_stands_in_the_open_is_what_common_computes(names):
     torch.testing.assert_close(names["table"], sinusoidal_encoding(1000, D_MODEL), rtol=0, atol=1e-12)
     torch.testing.assert_close(names["matrix"], shift_matrix(names["offset"], D_MODEL), rtol=0, atol=1e-12)
     x = torch.randn(7, 6, generator=generator())
@@ -76,7 +76,7 @@ def test_what_stands_in_the_open_is_what_common_computes(names, float64):
     torch.testing.assert_close(turned, rotary(x), rtol=0, atol=1e-6)
 
 
-def test_turned_vectors_know_their_distance_alone(float64):
+def test_turned_vectors_know_their_distance_alone():
     q, k = torch.randn(2, 6, generator=generator())
     product = lab3.turned(q, 7) @ lab3.turned(k, 4)
     torch.testing.assert_close(lab3.turned(q, 53) @ lab3.turned(k, 50), product, rtol=0, atol=1e-5)

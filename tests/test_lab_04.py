@@ -184,7 +184,7 @@ def test_gradient_by_hand():
     assert found["similarity"] == pytest.approx([found["similarity"][0]] * (lab4.TOP + 1), abs=1e-5)
 
 
-def test_all_depths_at_once_are_one_backward_pass_for_each_depth(float64):
+def test_all_depths_at_once_are_one_backward_pass_for_each_depth():
     blocks, (x, top) = make_stack(5, "pre", 6), torch.randn(2, 2, 3, 6)
     gradients, levels = gradients_by_depth(blocks, x, top, (1, 2, 5))
     assert len(levels) == 6 and torch.equal(levels[0], x)

@@ -100,7 +100,7 @@ def test_the_limit_is_within_two_percent_of_the_best_there_is():
 
 
 @pytest.mark.parametrize("positions", [True, False])
-def test_the_last_position_alone_gives_what_the_whole_block_gives(positions, float64):
+def test_the_last_position_alone_gives_what_the_whole_block_gives(positions):
     model, y = lab5.Transformer(2, positions=positions), torch.randn(3, 7)
     x = model.embed(y[..., None]) + model.positions[:7]
     whole, weights = model.block(x)
@@ -366,7 +366,7 @@ def test_recall_and_mistakes_are_tested_on_new_sequences(draw, monkeypatch):
     assert fit_all(lab5.networks, draw, dict.fromkeys(lab5.networks, 0), [3], 1, 20)
 
 
-def test_the_mistaken_attention_without_a_mistake_is_attention(float64):
+def test_the_mistaken_attention_without_a_mistake_is_attention():
     right = MultiHeadAttention(10, 2)
     same = lab5.MistakenAttention(10, 2, scale=1 / math.sqrt(5))
     same.load_state_dict(right.state_dict())
@@ -375,7 +375,7 @@ def test_the_mistaken_attention_without_a_mistake_is_attention(float64):
         torch.testing.assert_close(a, b)
 
 
-def test_the_wrong_axis_normalises_over_the_queries(float64):
+def test_the_wrong_axis_normalises_over_the_queries():
     layer, x = lab5.MistakenAttention(10, 1, scale=0.5, axis=-2), torch.randn(3, 7, 10)
     scores = layer.w_q(x) @ layer.w_k(x).transpose(1, 2) * 0.5  # (3, query, key)
     expected = scores.exp() / scores.exp().sum(dim=1, keepdim=True)

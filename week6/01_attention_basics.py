@@ -33,7 +33,7 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("--sentence", type=sentence_of(KINDS, most=20), default=SENTENCE, metavar='"..."', help=text)
 
 
-lab = Lab(globals(), add_arguments)
+lab = Lab(1, globals(), add_arguments)
 
 # %%
 import math

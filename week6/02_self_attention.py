@@ -33,7 +33,7 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("--sentence", type=known, metavar='"..."', help="words of the toy language, for sections 1 and 2")
 
 
-lab = Lab(globals(), add_arguments)
+lab = Lab(2, globals(), add_arguments)
 
 # %%
 import itertools

@@ -35,7 +35,7 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("--steps", type=whole_number(20, 5000), metavar="N", help="of training, 20 to 5000; default: 250")
 
 
-lab = Lab(globals(), add_arguments)
+lab = Lab(3, globals(), add_arguments)
 
 # %%
 import math

@@ -43,7 +43,7 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("--norm", choices=("post", "pre"), default="post", help="of the word block; default: post")
 
 
-lab = Lab(globals(), add_arguments)
+lab = Lab(4, globals(), add_arguments)
 
 # %%
 import copy

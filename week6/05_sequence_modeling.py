@@ -42,7 +42,7 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("--no-positions", action="store_true", help="give no Transformer a positional encoding")
 
 
-lab = Lab(globals(), add_arguments)
+lab = Lab(5, globals(), add_arguments)
 options = lab.options
 several = {flag: values for flag, values in (("heads", options.heads), ("lengths", options.lengths)) if len(values) > 1}
 lab.only = "Exercise" if several else ""  # how the titles of the sections that run begin
