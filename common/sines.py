@@ -22,7 +22,7 @@ def sines(n: int, length: int, noise: float, generator: torch.Generator, f: Tens
     a, any_f, phi = torch.rand(3, n, 1, generator=generator, dtype=torch.float64)  # (n, 1) each
     a, any_f = (low + (high - low) * x for x, (low, high) in ((a, AMPLITUDES), (any_f, FREQUENCIES)))
     angle = (any_f if f is None else f[:, None]) * torch.arange(length + 1)  # (n, length + 1)
-    y = angle.add_(2 * math.pi * phi).sin_().mul_(a).float()  # (in place: this is the largest array of the lab)
+    y = angle.add_(2 * math.pi * phi).sin_().mul_(a)  # (in place: this is the largest array of the lab)
     y.add_(torch.randn(y.shape, generator=generator), alpha=noise)
     return y[:, :-1].contiguous(), y[:, -1].contiguous()
 
