@@ -357,3 +357,15 @@ def test_decades_are_written_out_and_stand_alone():
 def test_panels_wrap_their_headline():
     fig, axes = plotting.panels("word " * 60, (2, 1), size=(8, 3))
     assert len(axes) == 2 and fig.get_suptitle().count("\n") >= 2
+
+
+def test_the_starts_of_a_study_are_dots_beside_their_place_and_a_band_from_q10_to_q90():
+    _, ax = plt.subplots()
+    plotting.start_dots(ax, 2.0, [0.1, 0.2, 0.4], width=0.3)
+    x, y = ax.lines[0].get_data()
+    assert list(y) == [0.1, 0.2, 0.4] and (abs(x - 2) <= 0.15).all() and len(set(x)) == 3
+    plotting.start_band(ax, [1, 2], [range(11), range(0, 110, 10)])
+    corners = ax.collections[0].get_paths()[0].vertices
+    assert {(1, 1), (1, 9), (2, 10), (2, 90)} <= {tuple(corner) for corner in corners}
+    plotting.start_band(ax, [1, 2], [[], []])
+    assert len(ax.collections) == 1
