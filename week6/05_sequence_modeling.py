@@ -70,10 +70,10 @@ from week6.figures.sequence_modeling import LABELS, MISTAKES
 
 # %% [markdown]
 # ## The two networks
-# Both take a series of T numbers and name the next one. The **Transformer** makes 32 features of each number, adds where it
-# stands, and sends all through one block (Lab 4). Only the last position is read out, so only its query is computed: the
-# same result as from the whole block, in less time. The last position comes in by three ways: as query, among the keys and
-# values, and by the residual `last + attended`.
+# Both take a series of T numbers and name the next one. The **Transformer** makes 32 features of each number, adds its
+# position (Lab 3), and sends all through one block (Lab 4). Only the last position is read out, so only its query is computed:
+# the same result as from the whole block, in less time. The last position comes in by three ways: as query, among the keys
+# and values, and by the residual `last + attended`.
 
 # %%
 
@@ -161,7 +161,7 @@ if lab:
 #
 # First one training of each network, in the open: 64 new series a step, and the squared error of the next value. `train`
 # (`common/training.py`) is the loop of Lab 2; with `beta_2=0.95` its AdamW forgets old gradients sooner, which short trainings
-# gain from. The same seed gives both the same start of their random numbers.
+# gain from. `torch.manual_seed` decides the first weights, so that the cell gives the same each time.
 
 # %%
 if lab.section("1. The score card"):
@@ -188,7 +188,7 @@ if lab.section("1. The score card"):
 
 # %% [markdown]
 # Is 0.008 a good learning rate? A comparison is fair if each network has the rate that does best for it. `try_rates` does what
-# you have just seen, once for each rate.
+# you have just seen, once for each rate; its column 0.008 holds the errors from above.
 
 # %%
 RATES = (4e-3, 8e-3, 1.5e-2)
@@ -583,11 +583,16 @@ def row_sum_error(model: Transformer, inputs: Tensor) -> float:
     return (model.look(inputs)[1].sum(dim=-1) - 1).abs().mean().item()
 
 
+def worse_from_every_start(errors: dict[str, list[float]]) -> list[str]:
+    """Those whose best start is worse than the worst of the correct model."""
+    return [name for name, by_seed in errors.items() if min(by_seed) > max(errors["correct"])]
+
+
 if lab:
     inputs, _ = sines(1000, length, 0.0, lab.generator("row sums"))
     sums = {name: mean(row_sum_error(run.model, inputs) for run in some) for name, some in mistake_runs.items()}
     lab.record("mistakes", {name: {"row_sum_error": value} for name, value in sums.items()})
-    worse = [name for name, by_seed in mistake_errors.items() if min(by_seed) > max(mistake_errors["correct"])]
+    worse = worse_from_every_start(mistake_errors)
     lab.say(
         "Rows of weights sum to 1 but for {mistakes.correct.row_sum_error:.0e} in the correct model, and for "
         "{mistakes.wrong_axis.row_sum_error:.2f} with the softmax over the queries. Worse than the correct model from every "
