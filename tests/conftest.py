@@ -15,9 +15,10 @@ import pytest
 import torch
 
 from common.lab import open_lab
+from week6.__main__ import SCRIPTS as LABS
 
 ROOT = Path(__file__).resolve().parents[1]
-SCRIPTS = sorted((ROOT / "week6").glob("[0-9][0-9]_*.py"))
+SCRIPTS = list(LABS.values())  # the labs as the runner finds them, without a student's copies
 matplotlib.use("Agg")
 torch.set_num_threads(1)  # as the labs do: on these sizes more threads are slower
 
