@@ -16,9 +16,10 @@ import pytest
 import torch
 
 from common import precision  # noqa: F401 (float64 and one thread)
+from week6.__main__ import SCRIPTS as LABS
 
 ROOT = Path(__file__).resolve().parents[1]
-SCRIPTS = sorted((ROOT / "week6").glob("[0-9][0-9]_*.py"))
+SCRIPTS = list(LABS.values())  # the labs as the runner finds them, without a student's copies
 matplotlib.use("Agg")
 
 
