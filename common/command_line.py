@@ -1,33 +1,17 @@
-"""Flags and console text that the scripts and the runner share. Light: loads neither torch nor matplotlib.
-
-A script imports this first: from then on Ctrl-C ends it with one line, also while torch and matplotlib load.
-"""
+"""Flags and console text that the scripts and the runner share. Light: loads neither torch nor matplotlib."""
 
 from __future__ import annotations
 
 import argparse
 import os
-import sys
 import tempfile
 from collections.abc import Callable, Collection
 from pathlib import Path
+from typing import TextIO
 
 FORMATS = ("png", "svg", "pdf")
 MAX_SEED = 2**32 - 1
 COMMON_FLAGS = ("out", "fast", "seed", "format", "dpi", "show", "verbose")
-
-
-def _end_quietly(kind, error, traceback) -> None:
-    if issubclass(kind, KeyboardInterrupt):
-        sys.stdout.flush()
-        print("\nInterrupted.", file=sys.stderr, flush=True)
-        os._exit(130)  # not sys.exit, which an excepthook cannot turn into a status
-    if issubclass(kind, BrokenPipeError):  # the reader of a pipe (head, less) has seen enough
-        os._exit(1)
-    sys.__excepthook__(kind, error, traceback)
-
-
-sys.excepthook = _end_quietly
 
 
 def ascii_only(text: str) -> str:
@@ -58,6 +42,9 @@ class Parser(argparse.ArgumentParser):
         if self.raises:
             raise ValueError(f"LAB_FLAGS: {message}")
         self.exit(2, f"{self.prog}: {ascii_only(' '.join(message.split()))} (--help lists the flags)\n")
+
+    def print_help(self, file: TextIO | None = None) -> None:
+        print(self.format_help(), end="", file=file, flush=True)  # argparse leaves the flush to the end, where it is too late
 
 
 def whole_number(low: int, high: int) -> Callable[[str], int]:

@@ -28,10 +28,14 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from common.command_line import COMMON_FLAGS, Parser, add_common_arguments, console_path, output_folder
+from common import ending
+from common.command_line import COMMON_FLAGS, Parser, add_common_arguments, ascii_only, console_path, output_folder
 from common.progress import WIDTH
-from common.results import Results, write_whole
+from common.results import Results, write_together
 from common.study import Study
+
+if ending.runs_a_lab() and "--show" not in sys.argv:
+    os.environ["MPLBACKEND"] = "Agg"  # draws into memory: no display is needed, and no backend that a kernel has set
 
 gc.disable()  # a third of the time in which these two load is a search for garbage among what stays until the end
 import matplotlib.pyplot as plt
@@ -41,8 +45,8 @@ from matplotlib.figure import Figure
 gc.freeze()  # nor is it searched later, which saves half a second at exit
 gc.enable()
 
-from common import precision  # noqa: F401 (float64 and one thread)
-from common.plotting import figure_bytes, use_style
+from common.plotting import figure_bytes, give_style_back, use_style
+from common.precision import settle
 
 KINDS = Path(__file__).resolve().parents[1] / "week6" / "kinds.json"  # by lab and key: what is not exact to a thousandth
 RECORDED_AS = {"exact": {}, "zero": {"atol": 1e-9}, "draw": {"draw": True}, "choice": {"choice": True}}
@@ -82,7 +86,7 @@ class Lab:
         self._is_script = runs and file is not None and Path(sys.argv[0]).resolve() == Path(file).resolve()
         self._is_cell = runs and not self._is_script
         self._script = Path(file or "cells").resolve()
-        self._figures: list[str] = []
+        self._files: dict[str, bytes] = {}  # of a script: written together at the end
         self._title = self.only = ""
         parser = Parser(prog=self._script.name, description=namespace.get("__doc__"), raises=self._is_cell)
         add_common_arguments(parser)
@@ -97,8 +101,9 @@ class Lab:
         self._results = Results(lab=number, seed=self.options.seed, fast=self.fast, options=own)
         if self._is_script:
             self._prepare_script(parser)
-        self.study = Study(number if self and own == usual and not self.fast else 0)
+        self.study = self._find_study(number if self and own == usual and not self.fast else 0, parser)
         if self:
+            settle()
             use_style()
             if self.fast:
                 self.say("--fast, a smoke run: hardly anything is trained, and the numbers below mean little.")
@@ -122,6 +127,7 @@ class Lab:
         """Print a heading; whether the section runs."""
         self._title = title
         if self:
+            settle()
             print(f"{title}\n{'-' * len(title)}", flush=True)
         return bool(self)
 
@@ -145,9 +151,11 @@ class Lab:
         print(flush=True)
 
     def figure(self, fig: Figure, name: str) -> None:
-        """A script writes the figure in every format asked for; a cell shows it."""
+        """A script keeps the figure in every format asked for, for `finish`; a cell shows it."""
         if self._is_cell:
+            use_style()
             plt.show()
+            give_style_back()
             return
         for suffix in () if os.environ.get("LAB_NO_FIGURES") else self.options.format:  # a study needs the numbers only
             self.write(f"{name}.{suffix}", figure_bytes(fig, suffix, self.options.dpi))
@@ -180,17 +188,12 @@ class Lab:
         return seconds
 
     def write(self, name: str, content: bytes) -> None:
-        """A script writes a file beside its figures, whole or not at all; a cell writes nothing."""
-        if not self._is_script:
-            return
-        try:
-            write_whole(self.options.out / name, content)
-        except OSError as error:
-            sys.exit(f"{self._script.name}: cannot write {console_path(self.options.out / name)}: {error.strerror}")
-        self._figures.append(name)
+        """A script keeps a file that belongs beside its figures, for `finish`; a cell writes nothing."""
+        if self._is_script:
+            self._files[name] = content
 
     def finish(self) -> None:
-        """A script writes its findings, says where everything is, and shows the figures if asked."""
+        """A script writes its figures and findings, all or none, says where they are, and shows the figures if asked."""
         if self._is_cell:
             self.say("In cells nothing was written. Run as a script, this lab writes its figures and findings to outputs/.")
         if not self._is_script:
@@ -199,11 +202,18 @@ class Lab:
         if self._results.seconds:
             self.write(f"{number}_seconds.json", self._results.seconds_to_json())
         self.write(f"{number}_results.json", self._results.to_json())
+        try:
+            with ending.held():
+                write_together(self.options.out, self._files)
+        except OSError as error:
+            path = Path(error.filename2 or error.filename or self.options.out)
+            sys.exit(f"{self._script.name}: cannot write {console_path(path)}: {error.strerror}")
         self.only = ""  # the end is never skipped
         self.section(f"Written to {console_path(self.options.out)}")
-        print(textwrap.indent("\n".join(self._figures), "  "), flush=True)
+        print(textwrap.indent("\n".join(self._files), "  "), flush=True)
         if self.options.show:
             plt.show()
+        give_style_back()
 
     # --- how it starts ----------------------------------------------------------------------------------------------
 
@@ -217,13 +227,24 @@ class Lab:
         options = self.options
         options.format = list(dict.fromkeys(options.format or ["png"]))
         options.dpi = options.dpi or (75 if self.fast else 150)
-        if not options.show:
-            plt.switch_backend("Agg")  # draws into memory: no display is needed
-        elif plt.get_backend().lower() == "agg":
+        if ending.owns_process(str(self._script)):
+            ending.in_order()
+            ending.at_once()
+            sys.stdout.reconfigure(errors="backslashreplace")
+            if not options.show:
+                plt.switch_backend("Agg")
+        if options.show and plt.get_backend().lower() == "agg":
             parser.error("argument --show: there is no display here; leave it out and open the files instead")
         options.out = output_folder(parser, options.out, self._script.parent / "outputs" / ("fast" if self.fast else ""))
-        if hasattr(sys.stdout, "reconfigure"):  # IPython's has no encoding to fear
-            sys.stdout.reconfigure(errors="backslashreplace")
+
+    def _find_study(self, number: int, parser: Parser) -> Study:
+        try:
+            return Study(number)
+        except ValueError as error:
+            problem = ascii_only(f"the study is spoilt, {error}; `git checkout week6/outputs` brings the course's back")
+            if self._is_cell:
+                raise ValueError(problem) from None
+            parser.exit(2, f"{self._script.name}: {problem}\n")
 
 
 def _own_flags(options) -> dict[str, Any]:

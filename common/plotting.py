@@ -5,7 +5,9 @@ The helpers take the Axes first and draw into it, as matplotlib's guide advises;
 
 from __future__ import annotations
 
+import contextlib
 import io
+import sys
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -47,15 +49,39 @@ _METADATA = {
     "svg": {"Date": None, "Creator": None},
     "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
 }
+_NO_STYLE = ("figure.hooks", "figure.max_open_warning")  # what a style sheet does not reset
+_look: contextlib.ExitStack | None = None  # gives the session's own look back; None while that is in force
 
 
 def use_style() -> None:
-    """Make matplotlib draw as labs.mplstyle says."""
-    plt.style.use(STYLE_SHEET)
+    """Make matplotlib draw as labs.mplstyle says, whatever a matplotlibrc or the session says, until `give_style_back`.
+
+    In IPython (Jupyter, VS Code, Spyder) that is the end of the cell at the latest.
+    """
+    global _look
+    if _look is not None:
+        return
+    _look = contextlib.ExitStack()
+    _look.enter_context(plt.rc_context())
+    plt.style.use(["default", STYLE_SHEET])
+    plt.rcParams.update({name: plt.rcParamsDefault[name] for name in _NO_STYLE})
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    if shell is not None:
+        shell.events.register("post_run_cell", give_style_back)
+        _look.callback(shell.events.unregister, "post_run_cell", give_style_back)
+
+
+def give_style_back(*_: object) -> None:
+    """Make matplotlib draw again as the session wants it."""
+    global _look
+    if _look is not None:
+        _look.close()
+        _look = None
 
 
 def figure_bytes(fig: Figure, suffix: str, dpi: int) -> bytes:
     """The figure as a file's content; suffix is "png", "svg" or "pdf"."""
+    use_style()
     buffer = io.BytesIO()
     fig.savefig(buffer, format=suffix, dpi=dpi, metadata=_METADATA[suffix])
     return buffer.getvalue()
@@ -73,6 +99,7 @@ def panels(headline: str, widths: Sequence[float], *, size: tuple[float, float],
     Returns:
         the Figure and an array of its Axes, row by row.
     """
+    use_style()
     fig, axes = plt.subplots(rows, len(widths), figsize=size, width_ratios=widths, squeeze=False)
     columns = int(size[0] * 8.0)  # bold 15 pt letters that fit the width
     fig.suptitle(textwrap.fill(headline, columns), x=0.01, ha="left")

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-from common.results import PARTS
+from common.results import PARTS, move_together
 
 if os.name == "nt":
     import msvcrt
@@ -149,13 +149,12 @@ def folder_to_itself(folder: Path) -> Iterator[Path]:
 
 
 def publish(staged: Path, folder: Path) -> None:
-    """Move all files of a lab to where they belong, the numbers last.
+    """Move all files of a lab to where they belong, together.
 
     Raises:
         OSError: one of them cannot be replaced.
     """
-    for path in sorted(staged.iterdir(), key=lambda path: (path.suffix == ".json", path.name)):
-        os.replace(path, folder / path.name)
+    move_together({path.name: path for path in staged.iterdir()}, folder)
 
 
 @contextlib.contextmanager

@@ -30,13 +30,39 @@ def write_whole(path: Path, content: bytes) -> None:
     Raises:
         OSError: the folder cannot be written or the disk is full; the old file is then still there, untouched.
     """
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    write_together(path.parent, {path.name: content})
+
+
+def write_together(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write all files of a run, each whole: all are on the disk before the first is seen, and `move_together` follows.
+
+    Raises:
+        OSError: the folder cannot be written or the disk is full; the old files are then still there, all of them.
+    """
+    parts = {name: folder / f".{name}.{secrets.token_hex(4)}.part" for name in files}
     try:
-        with part.open("xb") as file:  # a new file: never through somebody's link
-            file.write(content)
-        os.replace(part, path)  # a rename within one folder is atomic
+        for name, part in parts.items():
+            with part.open("xb") as file:  # a new file: never through somebody's link
+                file.write(files[name])
+        move_together(parts, folder)
     finally:
-        part.unlink(missing_ok=True)
+        for part in parts.values():
+            part.unlink(missing_ok=True)
+
+
+def move_together(parts: Mapping[str, Path], folder: Path) -> None:
+    """Move the files of a run to their names in a folder, and never let figures stand beside the numbers of another run.
+
+    With figures, the old numbers go first and the new ones come last: a run that is killed in between leaves none.
+
+    Raises:
+        OSError: one of them cannot be replaced, e.g. because a program holds it open.
+    """
+    numbers = [name for name in parts if name.endswith("_results.json")]
+    for name in numbers if len(parts) > 1 else ():
+        (folder / name).unlink(missing_ok=True)
+    for name in sorted(parts, key=lambda name: (name in numbers, name)):
+        os.replace(parts[name], folder / name)  # a rename within one file system is atomic
 
 
 def rounded(value: float, digits: int) -> float:

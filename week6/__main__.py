@@ -7,7 +7,6 @@ succeeded, all together.
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import re
@@ -20,6 +19,11 @@ from statistics import mean
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))  # so that `python week6` finds common/, from any folder
+
+from common import ending
+
+if __name__ == "__main__":
+    ending.in_order()
 
 from common.code_version import code_version
 from common.command_line import (
@@ -379,17 +383,8 @@ def command() -> int:
     for name in ("SIGTERM", "SIGHUP", "SIGBREAK"):
         if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) == signal.SIG_DFL:
             signal.signal(getattr(signal, name), _stop)
-    try:
-        status = main(sys.argv[1:])
-        if sys.stdout is not None:
-            sys.stdout.flush()
-    except OSError as error:
-        if isinstance(error, BrokenPipeError):  # the reader of the pipe (head, less) has seen enough
-            os._exit(1)
-        if error.errno == errno.ENOSPC:
-            os.write(2, b"python -m week6: no space left where it writes\n")
-            os._exit(1)  # not sys.exit, which would try to print once more
-        raise
+    status = main(sys.argv[1:])
+    sys.stdout.flush()  # here, where a closed pipe and a full disk are answered
     return status
 
 
