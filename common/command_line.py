@@ -115,13 +115,18 @@ def add_common_arguments(parser: Parser) -> None:
     parser.add_argument("--dpi", type=whole_number(30, 1200), metavar="N", help="of PNG figures; default: 150, with --fast 75")
 
 
-def output_folder(parser: Parser, out: str | None, default: Path) -> Path:
-    """The folder, made and tried; a one-line error and status 2 if it cannot be written."""
-    folder = default if out is None else Path(out)
+def in_a_folder(parser: Parser) -> None:
+    """A one-line error and status 2 if the working folder was deleted, without which not even torch loads."""
     try:
         os.getcwd()
     except OSError:
         parser.error("the folder you are in no longer exists; change to another one")
+
+
+def output_folder(parser: Parser, out: str | None, default: Path) -> Path:
+    """The folder, made and tried; a one-line error and status 2 if it cannot be written."""
+    folder = default if out is None else Path(out)
+    in_a_folder(parser)
     try:
         if out == "" or (folder.exists() and not folder.is_dir()):
             parser.error(f"argument --out: {out!r} is not a folder; give a folder, which is made if it is missing")

@@ -16,13 +16,15 @@ from collections.abc import Iterator
 _held: list[int] | None = None  # the signals that arrived while they were held; None: they are not
 
 
-def owns_process(script: str | None) -> bool:
+def owns_process(script: str) -> bool:
     """Whether this process was started to run that file and ends with it: no kernel, no IDLE, no `python -i`."""
-    try:
-        started = {os.path.normcase(os.path.abspath(word)) for word in sys.orig_argv[1:]}
-        return script is not None and not sys.flags.interactive and os.path.normcase(os.path.abspath(script)) in started
-    except OSError:  # the working folder is gone
-        return False
+    return not sys.flags.interactive and _absolute(script) in map(_absolute, sys.orig_argv[1:])
+
+
+def _absolute(path: str) -> str:
+    with contextlib.suppress(OSError):  # the working folder was deleted
+        path = os.path.abspath(path)
+    return os.path.normcase(path)
 
 
 def runs_a_lab() -> bool:

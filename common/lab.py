@@ -29,13 +29,17 @@ from pathlib import Path
 from typing import Any
 
 from common import ending
-from common.command_line import COMMON_FLAGS, Parser, add_common_arguments, ascii_only, console_path, output_folder
+from common.command_line import COMMON_FLAGS, Parser, add_common_arguments, ascii_only, console_path, in_a_folder, output_folder
 from common.progress import WIDTH
 from common.results import Results, write_together
 from common.study import Study
 
-if ending.runs_a_lab() and "--show" not in sys.argv:
-    os.environ["MPLBACKEND"] = "Agg"  # draws into memory: no display is needed, and no backend that a kernel has set
+if ending.runs_a_lab():
+    in_a_folder(Parser(prog=Path(sys.argv[0]).name))
+    if "--show" not in sys.argv:
+        os.environ["MPLBACKEND"] = "Agg"  # draws into memory: no display is needed, and no backend that a kernel has set
+    elif os.environ.get("MPLBACKEND", "").startswith("module:"):
+        del os.environ["MPLBACKEND"]  # a kernel's, which opens no windows
 
 gc.disable()  # a third of the time in which these two load is a search for garbage among what stays until the end
 import matplotlib.pyplot as plt
@@ -104,7 +108,8 @@ class Lab:
         self.study = self._find_study(number if self and own == usual and not self.fast else 0, parser)
         if self:
             settle()
-            use_style()
+            if self._is_script:
+                use_style()
             if self.fast:
                 self.say("--fast, a smoke run: hardly anything is trained, and the numbers below mean little.")
 

@@ -15,7 +15,8 @@ import matplotlib.pyplot as plt
 import pytest
 import torch
 
-from common import precision  # noqa: F401 (float64 and one thread)
+from common.plotting import give_style_back
+from common.precision import settle
 from week6.__main__ import SCRIPTS as LABS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -25,12 +26,12 @@ matplotlib.use("Agg")
 
 @pytest.fixture(autouse=True)
 def clean_state():
-    """Each test starts with the same random state and leaves no figure, default dtype or thread behind."""
+    """Each test starts with the same random state and leaves no figure, look, default dtype or thread behind."""
     torch.manual_seed(0)
     yield
     plt.close("all")
-    torch.set_default_dtype(torch.float64)
-    torch.set_num_threads(1)
+    give_style_back()
+    settle()
 
 
 def load(number: int):
@@ -47,6 +48,21 @@ def run_script(number: int, out: Path, *flags: str) -> dict:
         return runpy.run_path(script, run_name="__main__")
     finally:
         sys.argv = argv
+
+
+ON_A_TERMINAL = """
+import runpy, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+for name in {"SIGTERM", "SIGHUP"} & set(dir(signal)):
+    signal.signal(getattr(signal, name), signal.SIG_DFL)
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def on_a_terminal(script: Path, *flags: str) -> list[str]:
+    """The command for a script that can be stopped, even where the tests cannot: `pytest &` and nohup ignore signals."""
+    return [sys.executable, "-c", ON_A_TERMINAL, str(script), *flags]
 
 
 ENCODINGS = ("cp949", "cp1252", "ascii")  # consoles of Korean and Western Windows, and of a bare C locale
@@ -80,8 +96,8 @@ class FastRun:
 def fast_runs(tmp_path_factory) -> dict[tuple[str, str], FastRun]:
     """Every script in --fast mode on every console, offline, from a path with spaces and Hangul; two at a time.
 
-    On "ascii" it runs as a student would, from the script's own folder; otherwise from elsewhere, into --out; and once more
-    as on OTHER_MACHINE.
+    On "ascii" it runs as a student would, from the script's own folder; otherwise from elsewhere, into --out; on "cp1252"
+    with warnings as errors; and once more as on OTHER_MACHINE.
     """
     course = tmp_path_factory.mktemp("home") / "6주차 어텐션 실습"
     for name in ("common", "week6"):
@@ -100,6 +116,8 @@ def fast_runs(tmp_path_factory) -> dict[tuple[str, str], FastRun]:
         path = script.name if encoding == "ascii" else str(course / "week6" / script.name)
         environment = os.environ | {"PYTHONPATH": str(offline), "PYTHONIOENCODING": encoding}
         command = [sys.executable, path, *flags]
+        if encoding == "cp1252":
+            command[1:1] = ["-W", "error"]  # what warns today is refused tomorrow
         if console == OTHER_MACHINE:
             command[1:1] = ["-c", TWO_THREADS]
             environment |= {"ATEN_CPU_CAPABILITY": "default", "OMP_WAIT_POLICY": "PASSIVE"}  # waiting threads take no time

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from common.results import moved
-from conftest import ENCODINGS, OTHER_MACHINE, ROOT, SCRIPTS
+from conftest import ENCODINGS, OTHER_MACHINE, ROOT, SCRIPTS, on_a_terminal
 
 FIGURES = {
     "01": ["attention_weights", "longer_sequence", "masks", "scaling_effect"],
@@ -126,9 +126,9 @@ def test_the_docstring_names_the_lab_and_its_figures(lab):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="SIGINT is a POSIX signal")
-@pytest.mark.parametrize("delay", [1.0, 3.0])  # while torch loads, and at work
+@pytest.mark.parametrize("delay", [0.3, 1.0, 3.0])  # at the start, while torch loads, and at work
 def test_ctrl_c_ends_a_script_with_one_line(delay, tmp_path):
-    command = [sys.executable, "-u", str(SCRIPTS[0]), "--out", str(tmp_path / "out"), "--dpi", "1200"]
+    command = on_a_terminal(SCRIPTS[0], "--out", str(tmp_path / "out"), "--dpi", "1200")
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     time.sleep(delay)
     process.send_signal(signal.SIGINT)
