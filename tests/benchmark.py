@@ -1,7 +1,7 @@
 """How fast the labs are on this machine: `python tests/benchmark.py`. Prints; asserts nothing, because clocks differ.
 
-Seconds and peak memory of each lab and of the suite, one block's forward and backward pass beside
-nn.TransformerEncoderLayer in the same run, and training steps a second of Lab 5's two models. Compare
+Seconds, time to the first figure and peak memory of each lab and of the suite, one block's forward and backward pass
+beside nn.TransformerEncoderLayer in the same run, and training steps a second of Lab 5's two models. Compare
 ratios; absolute times belong to the machine and the moment.
 """
 
@@ -25,6 +25,22 @@ from torch import nn  # noqa: E402
 from common.experiments import fit  # noqa: E402
 from common.sines import sines  # noqa: E402
 from common.transformer import TransformerBlock  # noqa: E402
+
+# Runs a script and writes into a file when its first figure was drawn; a script writes its files only at its end.
+FIRST_FIGURE = """
+import pathlib, runpy, sys, time
+sys.path.insert(0, ".")
+from common import lab
+draw = lab.figure_bytes
+def drawn(*arguments):
+    content = draw(*arguments)
+    if not note.exists():
+        note.write_text(str(time.time()))
+    return content
+lab.figure_bytes = drawn
+note, sys.argv = pathlib.Path(sys.argv[1]), sys.argv[2:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
 
 
 def run_process(*command: str) -> tuple[float, float]:
@@ -80,14 +96,16 @@ def main() -> None:
     print(f"Lab 5, training steps a second (64 sequences of 20 values): {speeds}")
 
     with tempfile.TemporaryDirectory() as folder:
-        print(f"\n{'':<28} {'seconds':>8} {'peak MB':>8} {'--fast s':>9}")
+        print(f"\n{'':<28} {'seconds':>8} {'1st figure':>10} {'peak MB':>8} {'--fast s':>9}")
         for script in sorted((ROOT / "week6").glob("[0-9][0-9]_*.py")):
-            seconds, peak = run_process(str(script), "--out", folder)
+            note, start = Path(folder, f"{script.name}.first"), time.time()
+            seconds, peak = run_process("-c", FIRST_FIGURE, str(note), str(script), "--out", folder)
+            first = float(note.read_text()) - start
             fast, _ = run_process(str(script), "--out", folder, "--fast")
-            print(f"{script.name:<28} {seconds:>8.1f} {peak:>8.0f} {fast:>9.1f}", flush=True)
+            print(f"{script.name:<28} {seconds:>8.1f} {first:>10.1f} {peak:>8.0f} {fast:>9.1f}", flush=True)
         seconds, _ = run_process("-m", "week6", "--out", folder)
         fast, _ = run_process("-m", "week6", "--out", folder, "--fast")
-        print(f"{'python -m week6':<28} {seconds:>8.1f} {'':>8} {fast:>9.1f}")
+        print(f"{'python -m week6':<28} {seconds:>8.1f} {'':>19} {fast:>9.1f}")
 
 
 if __name__ == "__main__":

@@ -307,3 +307,18 @@ def test_a_script_writes_nothing_before_its_end(tmp_path, monkeypatch):
     lab.finish()
     assert sorted(os.listdir(lab.options.out)) == ["09_figure.png", "09_page.html", "09_results.json"]
     assert json.loads((lab.options.out / "09_results.json").read_text())["results"]["answer"]["value"] == 42
+
+
+# --- the files as git hands them out --------------------------------------------------------------------------------
+
+
+def test_a_checkout_where_git_writes_crlf_still_runs(tmp_path):
+    clone = ["git", "-c", "core.autocrlf=true", "clone", "-q", "--shared", str(ROOT), str(tmp_path / "clone")]
+    try:
+        if subprocess.run(clone, capture_output=True).returncode:
+            pytest.skip("this is no git repository that may be cloned")
+    except OSError:
+        pytest.skip("there is no git")
+    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=tmp_path / "clone", capture_output=True, text=True).stdout
+    names = [name for name in tracked.split("\0") if name and not name.endswith(".png")]
+    assert ".ci/run" in names and [name for name in names if b"\r" in (tmp_path / "clone" / name).read_bytes()] == []
