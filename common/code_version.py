@@ -8,7 +8,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 COMMON = Path(__file__).resolve().parent
-WITHOUT_NUMBERS = {"command_line", "plotting", "progress", "study"}  # modules of common/ that no recorded number depends on
+# modules of common/ that no recorded number depends on
+WITHOUT_NUMBERS = {"command_line", "ending", "plotting", "progress", "study"}
 
 
 def code_version(script: Path) -> str:

@@ -17,7 +17,7 @@ import torch
 from common import ending, plotting
 from common.lab import Lab
 from common.results import write_together
-from conftest import ROOT, on_a_terminal
+from conftest import ROOT, WARNINGS_AS_ERRORS, on_a_terminal
 
 POSIX = pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals and shells")
 
@@ -90,7 +90,7 @@ def test_figures_are_the_same_bytes_with_any_matplotlibrc_locale_time_zone_and_b
     usual = run([sys.executable, str(script), *flags, "--out", "usual"], tmp_path)
     (tmp_path / "matplotlibrc").write_text(RC)
     odd = {"MPLBACKEND": "module://of_another_kernel", "LC_ALL": "de_DE.UTF-8", "TZ": "Asia/Seoul", "PYTHONHASHSEED": "5"}
-    command = [sys.executable, "-W", "error", str(script), *flags, "--out", "odd"]
+    command = [sys.executable, *WARNINGS_AS_ERRORS, str(script), *flags, "--out", "odd"]
     theirs = run(command, tmp_path, env=os.environ | odd)
     assert usual.stderr == theirs.stderr == ""
     assert len(contents(tmp_path / "usual")) == 4 and contents(tmp_path / "usual") == contents(tmp_path / "odd")
