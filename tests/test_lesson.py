@@ -40,6 +40,8 @@ STILL_DENSE = {"Lab 1", "Lab 2", "Lab 3", "Lab 4", "Lab 5"}  # paragraphs with m
 STILL_OTHER_HEADINGS = {"Lab 1", "Lab 2", "Lab 3", "Lab 4", "Lab 5"}  # headings that are not the script's
 
 KOREAN, ENGLISH = LESSONS
+NUMBERS = [int(script.name[:2]) for script in SCRIPTS]
+EACH_LAB = pytest.mark.parametrize("lab", NUMBERS)
 BOTH = pytest.mark.parametrize("path", [pytest.param(path, id=path.name) for path in LESSONS])
 
 # --- what a lesson consists of --------------------------------------------------------------------------------------
@@ -187,6 +189,19 @@ def lesson_headings(text: str, lab: int) -> list[str]:
     """The numbered sections of the lesson on a lab, written as on the console: √d_k is sqrt(d_k)."""
     found = re.findall(r"^#### (\d+\. .+)$", prose(chapters(text)[f"Lab {lab}"]), flags=re.MULTILINE)
     return [re.sub(r"√(\w+)", r"sqrt(\1)", title).replace("`", "") for title in found]
+
+
+def headings_that_differ(lab: int) -> list[str]:
+    """The English lesson has the script's numbered headings, the Korean one as many with the same numbers."""
+    script, english = lab_headings(lab), lesson_headings(read(ENGLISH), lab)
+    korean = [title.partition(" ")[0] for title in lesson_headings(read(KOREAN), lab)]
+    same_numbers = korean == [title.partition(" ")[0] for title in script]
+    return sorted(set(script) ^ set(english)) + ([] if same_numbers else [f"Korean: {korean}"])
+
+
+def question(path: Path, number: int) -> str:
+    """A question of "Check yourself" with its answer."""
+    return re.search(rf"^\*\*{number}\. .*?</details>", read(path), flags=re.DOTALL | re.MULTILINE)[0]
 
 
 def unrendered(text: str) -> list[str]:
@@ -620,18 +635,6 @@ def test_what_has_been_rewritten_is_not_excused_any_more():
     assert rewritten == renamed == []
 
 
-NUMBERS = [int(script.name[:2]) for script in SCRIPTS]
-EACH_LAB = pytest.mark.parametrize("lab", NUMBERS)
-
-
-def headings_that_differ(lab: int) -> list[str]:
-    """The English lesson has the script's numbered headings, the Korean one as many with the same numbers."""
-    script, english = lab_headings(lab), lesson_headings(read(ENGLISH), lab)
-    korean = [title.partition(" ")[0] for title in lesson_headings(read(KOREAN), lab)]
-    same_numbers = korean == [title.partition(" ")[0] for title in script]
-    return sorted(set(script) ^ set(english)) + ([] if same_numbers else [f"Korean: {korean}"])
-
-
 @EACH_LAB
 def test_headings_of_lesson_and_console_agree(lab):
     titles = re.findall(r'lab\.section\("(\d+\. .+?)"\)', read(SCRIPTS[lab - 1]))
@@ -678,11 +681,6 @@ def test_the_wrong_code_leaks_and_its_correction_does_not(path):
     q, k, v = (layer(x).view(2, 5, 3, 4).transpose(1, 2) for layer in layers[:3])
     expected = layers[3](F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).reshape(2, 5, 12))
     torch.testing.assert_close(names["causal_self_attention"](x, *layers, n_heads=3), expected)
-
-
-def question(path: Path, number: int) -> str:
-    """A question of "Check yourself" with its answer."""
-    return re.search(rf"^\*\*{number}\. .*?</details>", read(path), flags=re.DOTALL | re.MULTILINE)[0]
 
 
 # --- cells to try ---------------------------------------------------------------------------------------------------
