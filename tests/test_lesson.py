@@ -777,6 +777,6 @@ def test_a_command_that_would_not_run_is_found(command, tmp_path, monkeypatch):
 def test_a_lab_runs_with_the_flags_of_the_lesson(command, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # where `--out trial` puts its figures
     _, script, *flags = shlex.split(command)
-    run_script(lab_of(script), tmp_path / "out", *flags)
+    run_script(lab_of(script), tmp_path / "out", "--dpi", "30", *flags)
     written = tmp_path / (flags[flags.index("--out") + 1] if "--out" in flags else "out")
     assert list(written.glob("*.png")) and list(written.glob("*_results.json"))
