@@ -133,7 +133,7 @@ class Lab:
         self._title = title
         if self:
             settle()
-            print(f"{title}\n{'-' * len(title)}", flush=True)
+            print(f"{title} ".ljust(WIDTH, "-"), flush=True)
         return bool(self)
 
     def say(self, text: str, **values: object) -> None:
@@ -213,9 +213,7 @@ class Lab:
         except OSError as error:
             path = Path(error.filename2 or error.filename or self.options.out)
             sys.exit(f"{self._script.name}: cannot write {console_path(path)}: {error.strerror}")
-        self.only = ""  # the end is never skipped
-        self.section(f"Written to {console_path(self.options.out)}")
-        print(textwrap.indent("\n".join(self._files), "  "), flush=True)
+        self.say("Written to {out}: {names}", out=console_path(self.options.out), names=", ".join(self._files))
         if self.options.show:
             plt.show()
         give_style_back()
