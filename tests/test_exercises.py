@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from week6.exercises.mistakes import EXERCISES
 
 import right_answers as right
 from common.attention import MultiHeadAttention, causal_mask, scaled_dot_product_attention
@@ -19,7 +20,6 @@ from common.transformer import TransformerBlock
 from conftest import ROOT, SCRIPTS
 from week6.exercises import exercises, grader, models
 from week6.exercises.grader import NOT_STARTED, SOLVED, WRONG, grade
-from week6.exercises.mistakes import EXERCISES
 from wrong_answers import WRONG as WRONG_ANSWERS
 from wrong_answers import norm_in_place, softmax_in_place
 

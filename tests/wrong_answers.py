@@ -103,6 +103,13 @@ def attention_mask_after_softmax(q, k, v, mask=None):
     return weights @ v, weights
 
 
+def attention_renormalised(q, k, v, mask=None):
+    weights = torch.softmax(q @ k.mT / math.sqrt(q.size(-1)), -1)
+    if mask is not None:
+        weights = weights * mask / ((weights * mask).sum(-1, keepdim=True) + 1e-8)
+    return weights @ v, weights
+
+
 def attention_infinity_after_softmax(q, k, v, mask=None):
     weights = torch.softmax(q @ k.mT / math.sqrt(q.size(-1)), -1)
     if mask is not None:
@@ -453,6 +460,16 @@ def norms_on_branches(x, attention, feed_forward, norm1, norm2):
     return h + norm2(feed_forward(h))
 
 
+def without(part, post):
+    """A block one of whose sub-layers and norms are left out."""
+
+    def block(x, attention, feed_forward, norm1, norm2):
+        layer, norm = [(feed_forward, norm2), (attention, norm1)][part]
+        return norm(x + layer(x)) if post else x + layer(norm(x))
+
+    return block
+
+
 def no_norms(x, attention, feed_forward, norm1, norm2):
     h = x + attention(x)
     return h + feed_forward(h)
@@ -528,6 +545,7 @@ WRONG = {
         "wrong softmax axis (batch)": attention_softmax_over(0),
         "inverted mask": attention_inverted_mask,
         "mask applied after the softmax": attention_mask_after_softmax,
+        "mask applied after the softmax, and renormalised": attention_renormalised,
         "-inf filled in after the softmax": attention_infinity_after_softmax,
         "masked scores set to 0": attention_masked_scores_zero,
         "mask ignored": attention_ignores_mask,
@@ -623,6 +641,8 @@ WRONG = {
         "one norm used twice": rewired(right.post_norm_block, SAME_NORM),
         "feed-forward before attention": rewired(right.post_norm_block, EXCHANGED_LAYERS),
         "feed-forward of the input": post_feed_forward_of_x,
+        "attention left out": without(0, post=True),
+        "feed-forward network left out": without(1, post=True),
         "normalised before adding": norms_on_branches,
         "nothing normalised": no_norms,
         "input modified in place": post_in_place,
@@ -635,6 +655,8 @@ WRONG = {
         "one norm used twice": rewired(right.pre_norm_block, SAME_NORM),
         "feed-forward before attention": rewired(right.pre_norm_block, EXCHANGED_LAYERS),
         "feed-forward of the input": pre_feed_forward_of_x,
+        "attention left out": without(0, post=False),
+        "feed-forward network left out": without(1, post=False),
         "normalised before adding": norms_on_branches,
         "nothing normalised": no_norms,
         "residual from the normalised input": pre_normalised_residual,

@@ -23,15 +23,20 @@ WATCH_EVERY = 0.1  # seconds between two looks at the file
 
 
 def grade_once(
-    grading: Grading, file: Path, names: Sequence[str], console: Console, should_stop: Callable[[], bool], finale: bool
+    grading: Grading,
+    file: Path,
+    names: Sequence[str],
+    console: Console,
+    *,
+    finale: bool,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, Verdict]:
     """Grade and print: a line for each function as it is known, the explanations, and what comes next."""
     verdicts: dict[str, Verdict] = {}
     limits = Limits() if finale else Limits(finale=0.0)
-    for name, said in grading.verdicts(file, names, limits=limits, should_stop=should_stop):
+    for name, said in grading.verdicts(file, names, limits, should_stop):
         if name == FINALE:
-            if all(name in verdicts for name in NAMES):
-                print(said, flush=True)
+            print("\n".join(console.both(*said)), flush=True)
             continue
         verdicts[name] = said
         print(console.line(name, said), flush=True)
@@ -58,23 +63,30 @@ def signature(file: Path) -> tuple[int, int] | None:
     return status.st_mtime_ns, status.st_size
 
 
-def watch(file: Path, names: Sequence[str], console: Console, finale: bool) -> None:
+def watch(file: Path, names: Sequence[str], console: Console, *, finale: bool) -> None:
     """Grade whenever the file is saved, until Ctrl-C. The finale is shown once."""
     with Grading(spare=True) as grading:
         while True:
             seen = signature(file)
+
+            def saved(seen=seen) -> bool:
+                return signature(file) not in (seen, None)
+
             print(f"\n{datetime.now():%H:%M:%S}  {file.name}", flush=True)
             try:
-                verdicts = grade_once(grading, file, names, console, lambda: signature(file) not in (seen, None), finale)
-                finale = finale and not (len(verdicts) == len(NAMES) and all(v.outcome == SOLVED for v in verdicts.values()))
+                verdicts = grade_once(grading, file, names, console, finale=finale, should_stop=saved)
+                finale &= not all_solved(verdicts)
             except UnreadableError as error:
                 print(error.text(korean=console.korean), flush=True)
             except StoppedError:
-                print("(saved again)", flush=True)
-                continue
-            print("\nWaiting for you to save; Ctrl-C ends.", flush=True)
-            while signature(file) in (seen, None):
+                continue  # saved again
+            print("\nWaiting for the next save; Ctrl-C ends.", flush=True)
+            while not saved():
                 time.sleep(WATCH_EVERY)
+
+
+def all_solved(verdicts: dict[str, Verdict]) -> bool:
+    return len(verdicts) == len(NAMES) and all(verdict.outcome == SOLVED for verdict in verdicts.values())
 
 
 def main(argv: Sequence[str]) -> int:
@@ -95,10 +107,10 @@ def main(argv: Sequence[str]) -> int:
     if options.watch:
         if not file.is_file():
             parser.error(f"argument --watch: there is no file {str(options.solutions)!r}")
-        watch(file, names, console, not options.no_finale)
+        watch(file, names, console, finale=not options.no_finale)
     try:
         with Grading() as grading:
-            verdicts = grade_once(grading, file, names, console, lambda: False, not options.no_finale)
+            verdicts = grade_once(grading, file, names, console, finale=not options.no_finale)
     except UnreadableError as error:
         print(error.text(korean=console.korean), file=sys.stderr)
         return 2

@@ -148,12 +148,16 @@ class Grader:
         if name not in self.verdicts:
             self.under_way.append(name)
             exercise = self.exercises[name]
-            verdict = self._grade(exercise)
+            about, verdict = self.about(name), self._grade(exercise)
             sections = [mistake.section for mistake in verdict.mistakes if mistake.section]
-            line = first_line(getattr(self.answers, name, None))
-            self.verdicts[name] = replace(verdict, section=(*sections, exercise.section)[0], line=line)
+            self.verdicts[name] = replace(verdict, section=(*sections, about.section)[0], line=about.line)
             self.under_way.remove(name)
         return self.verdicts[name]
+
+    def about(self, name: str) -> Verdict:
+        """What is known of a function before it is graded: its section of the lesson, and where it begins."""
+        line = getattr(code_of(getattr(self.answers, name, None)), "co_firstlineno", None)
+        return Verdict(WRONG, section=self.exercises[name].section, line=line)
 
     def _grade(self, exercise: Exercise) -> Verdict:
         function = getattr(self.answers, exercise.name, None)
@@ -492,10 +496,6 @@ def error_of(exercise: Exercise, failure: Failure) -> Mistake:
 
 def code_of(function: Any) -> Any:
     return getattr(inspect.unwrap(function), "__code__", None) if callable(function) else None
-
-
-def first_line(function: Any) -> int | None:
-    return getattr(code_of(function), "co_firstlineno", None)
 
 
 def written(function: Callable) -> bool:

@@ -85,12 +85,17 @@ class Console:
         return wrapped(verdict.message(korean=self.korean) + self.lesson(verdict), self.width)
 
     def lesson(self, verdict: Verdict) -> str:
+        """Links to the section in each language that is shown; letters that the console may lack are escaped."""
         if not verdict.section:
             return ""
-        link = verdict.section.link(korean=self.korean)
-        if not self.korean:
-            link = "".join(letter if letter.isascii() else percent(letter) for letter in link)
-        return f"\n{'강의 노트' if self.korean else 'Lesson'}: {link}"
+        korean, english = (verdict.section.link(korean=language) for language in (True, False))
+        if self.korean:
+            return f"\n강의 노트: {korean}\nLesson: {english}"
+        return "\nLesson: " + "".join(letter if letter.isascii() else percent(letter) for letter in english)
+
+    def both(self, english: str, korean: str) -> list[str]:
+        """A line in each language that is shown."""
+        return [wrapped(line, self.width) for line in [korean] * bool(korean and self.korean) + [english]]
 
     def line(self, name: str, verdict: Verdict) -> str:
         """One line of the list."""

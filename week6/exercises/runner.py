@@ -14,7 +14,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from week6.exercises import sentences as say
@@ -25,6 +26,10 @@ from week6.exercises.worker import FINALE
 START_LIMIT = 120.0  # seconds for loading torch, on a very slow disk
 GRACE = 3.0  # seconds beyond a limit before a worker that does not end by itself is killed
 POLL = 0.05  # seconds between two looks at whether to stop
+CANNOT_START = ("The grader cannot start.", "채점기를 시작할 수 없습니다.")
+NOT_READ = ("The file cannot be read, so nothing is graded", "파일을 읽을 수 없어 채점하지 못했습니다")
+
+Line = tuple[str, str]  # English, Korean (empty where it would say the same)
 
 
 @dataclass(frozen=True)
@@ -69,11 +74,9 @@ class Worker:
         self.lines.put(None)
 
     def ask(self, request: dict) -> None:
-        try:
+        with suppress(OSError):  # it has ended already, which its missing answer will show
             self.process.stdin.write((json.dumps(request) + "\n").encode("ascii"))
             self.process.stdin.flush()
-        except OSError:
-            pass  # it has ended already, which its missing answer will show
 
     def next_line(self, limit: float, should_stop: Callable[[], bool]) -> str | None:
         """Its next line; None when it has ended, or is killed because it said nothing for `limit` seconds."""
@@ -91,10 +94,29 @@ class Worker:
         self.process.kill()
         self.process.wait()
         for pipe in (self.process.stdin, self.process.stdout):
-            try:
+            with suppress(OSError):  # a request that was never read
                 pipe.close()
-            except OSError:
-                pass  # a request that was never read
+
+
+@dataclass
+class State:
+    """What is known of one file so far.
+
+    Attributes:
+        left: functions still to grade.
+        unsafe: those that hang or crash.
+        solved: those that are solved.
+        current: what is being done: "" before the file is read, then a function or FINALE.
+        about: section and line of that function.
+        trace: what a dying worker said.
+    """
+
+    left: list[str]
+    unsafe: list[str] = field(default_factory=list)
+    solved: list[str] = field(default_factory=list)
+    current: str = ""
+    about: Verdict = Verdict(WRONG)  # noqa: RUF009  (frozen)
+    trace: list[str] = field(default_factory=list)
 
 
 class Grading:
@@ -107,107 +129,102 @@ class Grading:
     def __init__(self, *, spare: bool = False):
         self.keep_spare = spare
         self.ready: list[Worker] = [Worker()]
-        self.under_way: Worker | None = None
 
     def __enter__(self) -> Grading:
         return self
 
     def __exit__(self, *_) -> None:
-        for worker in (*self.ready, self.under_way):
-            if worker:
-                worker.kill()
-        self.ready, self.under_way = [], None
+        while self.ready:
+            self.ready.pop().kill()
 
     def verdicts(
         self,
         file: Path,
         names: Sequence[str] = NAMES,
-        *,
-        limits: Limits = Limits(),  # noqa: B008  (frozen)
+        limits: Limits | None = None,
         should_stop: Callable[[], bool] = lambda: False,
-    ) -> Iterator[tuple[str, Verdict | str]]:
-        """(name, verdict) of each function as soon as it is known; if all are solved, then ("finale", line) many times.
+    ) -> Iterator[tuple[str, Verdict | Line]]:
+        """(name, verdict) of each function as soon as it is known; if all are solved, then (FINALE, line) many times.
 
         Raises:
             UnreadableError: the file cannot be read, or does not end being read.
             StoppedError: `should_stop` said so.
         """
         check_file(file)
-        left, unsafe, solved = list(names), [], []
+        limits, state = limits or Limits(), State(left=list(names))
         while True:
-            self.under_way = worker = self.ready.pop() if self.ready else Worker()
+            worker = self.ready.pop() if self.ready else Worker()
             if self.keep_spare:
                 self.ready.append(Worker())
-            request = {"file": str(file), "names": left, "unsafe": unsafe, "solved": solved}
+            request = {"file": str(file), "names": state.left, "unsafe": state.unsafe, "solved": state.solved}
             worker.ask(request | {"limits": [limits.reading, limits.grading, limits.finale]})
+            state.current, state.trace = "", []
             try:
-                ended = yield from self._follow(worker, file, left, solved, limits, should_stop)
+                done = yield from follow(worker, state, file, limits, should_stop)
+                hangs = worker.process.poll() is None or any(line.startswith("Timeout") for line in state.trace)
             finally:
                 worker.kill()
-                self.under_way = None
-            if ended is None:
+            if done:
                 return
-            name, mistake, culprit = ended
-            if name == FINALE:
-                yield FINALE, mistake.english
-                return
-            unsafe.append(culprit)
-            if culprit == name:
-                left.remove(name)
-                yield name, Verdict(WRONG, (mistake,))
-            if not left and set(solved) != set(NAMES):
+            yield from self._after_death(state, file, limits, hangs)
+            if state.current == FINALE:
                 return
 
-    def _follow(self, worker, file, left, solved, limits, should_stop):
-        """Passes verdicts on. Returns None at the end, or (exercise, mistake, whose fault) if the worker ended too early."""
-        current, trace, limit = None, [], START_LIMIT
-        while True:
-            line = worker.next_line(limit + GRACE, should_stop)
-            if line is None:
-                break
-            if not line.startswith("{"):
-                trace.append(line)  # faulthandler's
-                continue
-            event = json.loads(line)
-            kind = event.pop("event")
-            if kind == "broken":
-                raise UnreadableError(
-                    f"The grader cannot start: {event['error']}", f"채점기를 시작할 수 없습니다: {event['error']}"
-                )
-            if kind == "unreadable":
-                raise unreadable(file, event["line"], event["error"])
-            if kind == "ready":
-                limit = limits.reading
-            elif kind == "read":
-                current, limit = "", limits.grading
-            elif kind == "grading":
-                current = event["name"]
-                limit = limits.finale if current == FINALE else limits.grading
-            elif kind == "verdict":
-                verdict = Verdict.from_json(event["verdict"])
-                left.remove(event["name"])
-                solved += [event["name"]] * (verdict.outcome == SOLVED)
-                yield event["name"], verdict
-            elif kind == FINALE:
-                yield FINALE, event["line"]
-            elif kind == "done":
-                return None
-        hangs = worker.process.poll() is None or any(line.startswith("Timeout") for line in trace)
-        if current is None and limit == START_LIMIT:
-            raise UnreadableError(
-                "The grader cannot start: its process ended.", "채점기를 시작할 수 없습니다: 프로세스가 끝났습니다."
-            )
-        number, function = place(trace, file)
+    def _after_death(self, state: State, file: Path, limits: Limits, hangs: bool) -> Iterator[tuple[str, Verdict | Line]]:
+        """Says whose fault it is that the worker ended, and leaves that function out from now on."""
+        number, function = place(state.trace, file)
         where = f" ({file.name}, line {number})" if number else ""
-        seconds = limits.reading if current is None else limits.finale if current == FINALE else limits.grading
-        mistake = say.HANGS.about(seconds=seconds, where=where) if hangs else say.CRASHES.about(where=where)
-        if current is None:
-            raise UnreadableError(
-                f"The file cannot be read, so nothing is graded. {mistake.english}",
-                f"파일을 읽을 수 없어 채점하지 못했습니다. {mistake.korean}",
-            )
-        known_culprit = function in NAMES and function != current and current != FINALE
-        return current, mistake, function if known_culprit else current
+        seconds = {"": limits.reading, FINALE: limits.finale}.get(state.current, limits.grading)
+        mistake = (say.HANGS if hangs else say.CRASHES).about(seconds=seconds, where=where)
+        if not state.current:
+            raise UnreadableError(f"{NOT_READ[0]}. {mistake.english}", f"{NOT_READ[1]}. {mistake.korean}")
+        if state.current == FINALE:
+            yield FINALE, (mistake.english, mistake.korean)
+            return
+        # The function that hangs may be another one that it calls; then that is wrong, and this one is graded without it.
+        culprit = function if function in NAMES and function not in state.unsafe else state.current
+        state.unsafe.append(culprit)
+        if culprit == state.current:
+            state.left.remove(culprit)
+            yield culprit, replace(state.about, mistakes=(mistake,))
+
+
+def follow(
+    worker: Worker, state: State, file: Path, limits: Limits, should_stop: Callable[[], bool]
+) -> Iterator[tuple[str, Verdict | Line]]:
+    """Passes verdicts on. Returns whether the worker came to its end, and did not hang or crash before."""
+    limit = START_LIMIT
+    while True:
+        line = worker.next_line(limit + GRACE, should_stop)
+        if line is None and limit == START_LIMIT:
+            raise UnreadableError(*CANNOT_START)
+        if line is None:
+            return False
+        if not line.startswith("{"):
+            state.trace.append(line)  # from faulthandler
+            continue
+        event = json.loads(line)
+        kind = event["event"]
+        if kind == "broken":
+            raise UnreadableError(*(f"{sentence} {event['error']}" for sentence in CANNOT_START))
+        if kind == "unreadable":
+            where = f"{file.name}, line {event['line']}" if event["line"] else file.name
+            raise UnreadableError(*(f"{sentence} ({where}): {event['error']}" for sentence in NOT_READ))
+        if kind == "done":
+            return True
+        if kind == "ready":
+            limit = limits.reading
+        elif kind == "grading":
+            state.current = event["name"]
+            state.about = Verdict.from_json(event["about"]) if event["about"] else Verdict(WRONG)
+            limit = limits.finale if state.current == FINALE else limits.grading
+        elif kind == "verdict":
+            verdict = Verdict.from_json(event["verdict"])
+            state.left.remove(event["name"])
+            state.solved += [event["name"]] * (verdict.outcome == SOLVED)
+            yield event["name"], verdict
+        elif kind == FINALE:
+            yield FINALE, (event["english"], event["korean"])
 
 
 def place(trace: Sequence[str], file: Path) -> tuple[int | None, str]:
@@ -222,23 +239,14 @@ def place(trace: Sequence[str], file: Path) -> tuple[int | None, str]:
 
 def check_file(file: Path) -> None:
     """Raises UnreadableError for what is no Python file, in one line."""
-    shown = file.name.encode("ascii", "backslashreplace").decode()
     if file.is_dir():
         raise UnreadableError(
-            f"{shown} is a folder: name the .py file in it.", f"{file.name}은(는) 폴더입니다: 그 안의 .py 파일을 지정하세요."
+            f"{file.name} is a folder: name the .py file in it.", f"{file.name}: 폴더입니다. 그 안의 .py 파일을 지정하세요."
         )
     if not file.exists():
-        raise UnreadableError(f"There is no file {shown}.", f"{file.name} 파일이 없습니다.")
+        raise UnreadableError(f"There is no file {file.name}.", f"{file.name}: 이런 파일이 없습니다.")
     if file.suffix == ".ipynb":
         raise UnreadableError(
-            f"{shown} is a notebook: save it as a .py file (File, Save and Export As, Executable Script).",
-            f"{file.name}은(는) 노트북입니다: .py 파일로 저장하세요. (File, Save and Export As, Executable Script)",
+            f"{file.name} is a notebook: save it as a .py file (File, Save and Export As, Executable Script).",
+            f"{file.name}: 노트북입니다. .py 파일로 저장하세요. (File, Save and Export As, Executable Script)",
         )
-
-
-def unreadable(file: Path, line: int | None, error: str) -> UnreadableError:
-    where = f"{file.name}, line {line}" if line else file.name
-    return UnreadableError(
-        f"The file cannot be read, so nothing is graded ({where}): {error}",
-        f"파일을 읽을 수 없어 채점하지 못했습니다 ({where}): {error}",
-    )

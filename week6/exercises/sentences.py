@@ -134,10 +134,10 @@ WRONG_GRADIENT = Mistake(
 )
 NAN_GRADIENT = Mistake(
     "NaN gradient",
-    "값은 맞지만 아래 입력에서 {name}의 gradient가 NaN입니다: 앞에서 생긴 NaN이나 무한대는 나중에 다른 값으로 덮어도 "
+    "값은 맞지만 아래 입력에서 {name}의 gradient가 NaN입니다: 계산 도중에 생긴 NaN이나 무한대는 결과에서는 사라져도 "
     "backward에서 되살아나므로, 처음부터 생기지 않게 하세요. (mask라면 -inf 대신 아주 작은 유한한 값)",
-    "The values are right, but on the input below the gradient of {name} is NaN: a NaN or infinity that is overwritten later "
-    "comes back in the backward pass, so let none arise (in a mask: a very low finite number instead of -inf).",
+    "The values are right, but on the input below the gradient of {name} is NaN: a NaN or infinity on the way, which the "
+    "result no longer shows, comes back in the backward pass: let none arise (for a mask, a low finite number, not -inf).",
 )
 
 # --- what Python's errors mean --------------------------------------------------------------------------------------
@@ -183,6 +183,21 @@ ERRORS: list[tuple[str, str, str, str]] = [
         "torch.exp나 x.sqrt() 같은 torch 함수를 쓰세요.",
         "math.exp, math.sqrt, float() and item() take one number and got a tensor of several ({where}): use torch's "
         "functions, such as torch.exp or x.sqrt().",
+    ),
+    (
+        "pair used like a tensor",
+        r"'tuple' and 'Tensor'|'Tensor' and 'tuple'|'tuple' and '(?:int|float)'|'tuple' object has no attribute"
+        r"|must be Tensor, not tuple",
+        "텐서가 필요한 자리에 튜플이 들어갔습니다 ({where}): (output, weights)처럼 둘을 돌려주는 함수라면 `output, weights "
+        "= ...`로 나누어 받으세요.",
+        "A tuple stands where a tensor is needed ({where}): of a function that returns (output, weights), take them apart by "
+        "`output, weights = ...`.",
+    ),
+    (
+        "function used like a tensor",
+        r"unsupported operand .*'(?:Layer|function|method|builtin_function_or_method)'",
+        "함수의 결과가 필요한 자리에 함수 자체를 썼습니다 ({where}): attention이 아니라 attention(x)처럼 호출하세요.",
+        "A function stands where its result is needed ({where}): call it, as in attention(x).",
     ),
     (
         "number instead of a tensor",

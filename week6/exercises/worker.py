@@ -6,8 +6,8 @@ starts another one for what is left. It ends when its standard input does, so it
 
     request   {"file": ..., "names": [...], "unsafe": [...], "solved": [...], "limits": [reading, grading, finale]}
     events    {"event": "ready"}, {"event": "read"} or {"event": "unreadable", "line": ..., "error": ...}
-              {"event": "grading", "name": ...} and {"event": "verdict", "name": ..., "verdict": {...}} in turn
-              {"event": "finale", "line": ...} as often as it has something to say; {"event": "done"}
+              {"event": "grading", "name": ..., "about": {...}} and {"event": "verdict", "name": ..., "verdict": {...}} in turn
+              {"event": "finale", "english": ..., "korean": ...} as often as it has something to say; {"event": "done"}
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def answer(request: dict[str, Any], send: Callable[..., None], channel: TextIO) 
     send("read")
     grader = Grader(catalogue.load(), answers, request["unsafe"])
     for name in request["names"]:
-        send("grading", name=name)
+        send("grading", name=name, about=grader.about(name).to_json())
         faulthandler.dump_traceback_later(grading, exit=True, file=channel)
         verdict = safely(lambda name=name: grader.verdict(name))
         faulthandler.cancel_dump_traceback_later()
@@ -125,9 +125,14 @@ def answer(request: dict[str, Any], send: Callable[..., None], channel: TextIO) 
     if set(request["solved"]) == set(catalogue.NAMES) and learning:
         from week6.exercises import finale
 
-        send("grading", name=FINALE)
+        send("grading", name=FINALE, about=None)
         faulthandler.dump_traceback_later(learning, exit=True, file=channel)
-        finale.run(answers, lambda line: send(FINALE, line=line))
+        try:
+            finale.run(answers, lambda english, korean: send(FINALE, english=english, korean=korean))
+        except BaseException as error:
+            where = f" ({path.name}, line {line_of(error, path)})" if line_of(error, path) else ""
+            text = f"{type(error).__name__}: {error}"
+            send(FINALE, english=f"Here it stopped{where}: {text}", korean=f"여기서 멈추었습니다{where}: {text}")
         faulthandler.cancel_dump_traceback_later()
 
 

@@ -27,6 +27,7 @@ def block(
     same_norm: bool = False,
     feed_forward_first: bool = False,
     second_input: str = "h",
+    left_out: str = "nothing",
 ) -> Tensor:
     """Norm "post", "pre", "branch" (of the sub-layer's result alone) or "none".
 
@@ -37,6 +38,8 @@ def block(
     h = x
     for number, residual in enumerate((first_residual, second_residual)):
         sub_layer, normalise = sub_layers[number], norms[number]
+        if left_out == ("attention" if sub_layer is attention else "feed_forward"):
+            continue
         entering = x if number and second_input == "x" else h
         if norm == "pre":
             entering = normalise(entering)
@@ -130,6 +133,18 @@ SHARED_MISTAKES = [
         "feed_forward에 h가 아니라 block의 처음 입력 x가 들어갑니다: 두 번째 sub-layer에서 변수를 잘못 쓴 것 같습니다.",
         "The feed-forward network gets the block's input x: x instead of h in the second sub-layer?",
         {"second_input": "x"},
+    ),
+    Mistake(
+        "attention left out",
+        "attention과 norm1을 바꾸어도 결과가 그대로입니다: 첫 번째 sub-layer의 결과를 쓰지 않은 것 같습니다.",
+        "attention and norm1 change nothing: is the result of the first sub-layer not used?",
+        {"left_out": "attention"},
+    ),
+    Mistake(
+        "feed-forward network left out",
+        "feed_forward와 norm2를 바꾸어도 결과가 그대로입니다: 두 번째 sub-layer의 결과를 쓰지 않은 것 같습니다.",
+        "feed_forward and norm2 change nothing: is the result of the second sub-layer not used?",
+        {"left_out": "feed_forward"},
     ),
     Mistake(
         "normalised before adding",

@@ -56,6 +56,9 @@ def scaled_dot_product_attention(
         weights = weights.masked_fill(blocked, 0.0)
     elif masking == "after the softmax, -inf":
         weights = weights.masked_fill(blocked, -math.inf)
+    elif masking == "after the softmax, renormalised":
+        weights = weights.masked_fill(blocked, 0.0)
+        weights = weights / (weights.sum(-1, keepdim=True) + 1e-9)
     return (weights @ v, weights) if order == "output, weights" else (weights, weights @ v)
 
 
@@ -72,6 +75,7 @@ def cases() -> list[list[Inputs]]:
     padding = torch.tensor([[[[True, True, True, False, False]]], [[[True, True, True, True, False]]]])
     large = {"q": [[[[100.0]]]], "k": [[[[100.0], [99.0]]]], "v": [[[[1.0], [2.0]]]]}  # scores 10000 and 9900
     low = {"q": [[[[1000.0]]]], "k": [[[[-900.0], [-900.0]]]], "v": [[[[1.0], [2.0]]]], "mask": [[True, False]]}
+    apart = {"q": [[[[1.0]]]], "k": [[[[0.0], [95.0]]]], "v": [[[[1.0], [2.0]]]], "mask": [[True, False]]}
     return [
         [
             case(1, 1, 1, 1, 1, 1),
@@ -99,7 +103,7 @@ def cases() -> list[list[Inputs]]:
             case(1, 1, 1, 2, 1, 1, [[False, False]]),
             case(1, 1, 2, 2, 1, 1, [[True, False], [False, False]]),
         ],
-        [{name: torch.tensor(x) for name, x in inputs.items()} for inputs in (large, low)],
+        [{name: torch.tensor(x) for name, x in inputs.items()} for inputs in (large, low, apart)],
     ]
 
 
@@ -173,6 +177,15 @@ MISTAKES = [
         "mask를 쓰면 각 행의 weight 합이 1보다 작아집니다: softmax를 취한 뒤에 mask를 적용한 것 같습니다.",
         "With a mask the rows of the weights sum to less than 1: was the mask applied after the softmax instead of before?",
         {"masking": "after the softmax"},
+        lesson.MASKS,
+    ),
+    Mistake(
+        "mask applied after the softmax, and renormalised",
+        "가려진 key의 score가 훨씬 크면 남은 weight가 모두 0이 됩니다: softmax를 취한 뒤에 mask를 적용하고 합으로 다시 나눈 "
+        "것 같습니다. score를 먼저 가리세요.",
+        "Where masked keys have far higher scores, all weights become 0: was the mask applied after the softmax, and the "
+        "rest divided by its sum? Mask the scores before.",
+        {"masking": "after the softmax, renormalised"},
         lesson.MASKS,
     ),
     Mistake(
