@@ -168,6 +168,14 @@ def attention_renormalised(q, k, v, mask=None):
     return weights @ v, weights
 
 
+def attention_renormalised_by_epsilon(q, k, v, mask=None):
+    weights = (q @ k.mT / math.sqrt(q.shape[-1])).softmax(-1)
+    if mask is not None:
+        weights = torch.where(mask, weights, 0.0)
+        weights = weights / weights.sum(-1, keepdim=True).clamp(min=1e-9)
+    return weights @ v, weights
+
+
 def attention_of_rows_with_keys(q, k, v, mask=None):
     scores = (q / q.shape[-1] ** 0.5) @ k.transpose(2, 3)
     if mask is None:
@@ -310,7 +318,8 @@ ATTENTION_WRONG = {
         ["wrong axes of the keys transposed"],
     ),
     "-100 filled in": (attention_hidden_by(-100.0), ["masked scores not low enough"]),
-    "-100 added": (attention_lowered_by(100.0), ["unknown"]),
+    "-20 added": (attention_lowered_by(20.0), ["masked keys take part in the softmax"]),
+    "renormalised with an epsilon": (attention_renormalised_by_epsilon, ["masked keys take part in the softmax"]),
     "mask needed": (attention_masks_always, ["None is used"]),
     "mask inverted when None": (attention_inverts_none, ["None is used"]),
     "if mask": (attention_if_mask, ["tensor as a condition"]),

@@ -545,7 +545,7 @@ WRONG = {
         "wrong softmax axis (batch)": attention_softmax_over(0),
         "inverted mask": attention_inverted_mask,
         "mask applied after the softmax": attention_mask_after_softmax,
-        "mask applied after the softmax, and renormalised": attention_renormalised,
+        "masked keys take part in the softmax": attention_renormalised,
         "-inf filled in after the softmax": attention_infinity_after_softmax,
         "masked scores set to 0": attention_masked_scores_zero,
         "mask ignored": attention_ignores_mask,

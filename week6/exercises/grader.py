@@ -319,10 +319,10 @@ def explain(exercise: Exercise, stages: Sequence[Sequence[Attempt]]) -> Found:
             return with_later_stages(exercise, known, seen, stages[number + 1 :]), ""
         broken = next((a for a in failing if a.failure), None)
         if broken:
-            example = describe_call(exercise, broken.inputs)
-            if not broken.failure.mistake:
+            mistake, example = error_of(exercise, broken.failure), describe_call(exercise, broken.inputs)
+            if not broken.failure.mistake and mistake.name not in (say.PYTHON_ERROR.name, say.SIGNATURE.name):
                 example += f"\n    {'error':<16} = {say.shortened(broken.failure.text)}"
-            return (error_of(exercise, broken.failure),), example
+            return (mistake,), example
         example = describe_call(exercise, failing[0].inputs) + describe_difference(exercise, failing[0])
         return (check_values(exercise, failing),), example
     return (), ""

@@ -69,13 +69,18 @@ def case(b: int, h: int, tq: int, tk: int, d_k: int, d_v: int, mask: list | None
     return inputs if mask is None else inputs | {"mask": torch.tensor(mask)}
 
 
+def softer(inputs: Inputs) -> Inputs:
+    """With scores so close that every key gets some weight."""
+    return inputs | {"q": inputs["q"] / 4}
+
+
 def cases() -> list[list[Inputs]]:
     """Without a mask, with one, with queries that may attend nowhere, with extreme scores; sizes (B, H, Tq, Tk, d_k, d_v)."""
     causal = torch.ones(5, 5, dtype=torch.bool).tril()
     padding = torch.tensor([[[[True, True, True, False, False]]], [[[True, True, True, True, False]]]])
     large = {"q": [[[[100.0]]]], "k": [[[[100.0], [99.0]]]], "v": [[[[1.0], [2.0]]]]}  # scores 10000 and 9900
     low = {"q": [[[[1000.0]]]], "k": [[[[-900.0], [-900.0]]]], "v": [[[[1.0], [2.0]]]], "mask": [[True, False]]}
-    apart = {"q": [[[[1.0]]]], "k": [[[[0.0], [95.0]]]], "v": [[[[1.0], [2.0]]]], "mask": [[True, False]]}
+    apart = {"q": [[[[1.0]]]], "k": [[[[0.0], [60.0]]]], "v": [[[[1.0], [2.0]]]], "mask": [[True, False]]}
     return [
         [
             case(1, 1, 1, 1, 1, 1),
@@ -96,8 +101,8 @@ def cases() -> list[list[Inputs]]:
             case(1, 1, 2, 2, 1, 1, [[True, False], [True, True]]),
             case(1, 2, 1, 2, 1, 1, [[[True, False]], [[True, True]]]),
             case(1, 1, 2, 3, 2, 1, [[True, True, False], [False, True, True]]),
-            case(2, 3, 5, 5, 7, 4, (causal & padding).tolist()),
-            case(2, 3, 4, 5, 7, 6, padding.tolist()),
+            softer(case(2, 3, 5, 5, 7, 4, (causal & padding).tolist())),
+            softer(case(2, 3, 4, 5, 7, 6, padding.tolist())),
         ],
         [
             case(1, 1, 1, 2, 1, 1, [[False, False]]),
@@ -180,11 +185,11 @@ MISTAKES = [
         lesson.MASKS,
     ),
     Mistake(
-        "mask applied after the softmax, and renormalised",
-        "가려진 key의 score가 훨씬 크면 남은 weight가 모두 0이 됩니다: softmax를 취한 뒤에 mask를 적용하고 합으로 다시 나눈 "
-        "것 같습니다. score를 먼저 가리세요.",
-        "Where masked keys have far higher scores, all weights become 0: was the mask applied after the softmax, and the "
-        "rest divided by its sum? Mask the scores before.",
+        "masked keys take part in the softmax",
+        "가려진 key의 score가 훨씬 크면 남은 weight가 모두 0이 됩니다: score를 -20처럼 조금만 낮추었거나, softmax를 취한 "
+        "뒤에 mask를 적용하고 합으로 다시 나눈 것 같습니다.",
+        "Where masked keys have far higher scores, all weights become 0: are their scores lowered too little, by 20, say, or "
+        "masked only after the softmax, and the rest divided by its sum?",
         {"masking": "after the softmax, renormalised"},
         lesson.MASKS,
     ),
