@@ -77,12 +77,16 @@ class Console:
     def coloured(self, text: str, outcome: str) -> str:
         return f"\033[{COLOURS[outcome]}m{text}\033[0m" if self.colours else text
 
+    def fitted(self, text: str) -> str:
+        """Wrapped, after letters that the console may lack have become escapes, which take more room."""
+        return wrapped(text if self.korean else text.encode("ascii", "backslashreplace").decode(), self.width)
+
     def word(self, outcome: str) -> str:
         return f"{outcome} ({KOREAN[outcome]})" if self.korean else outcome
 
     def explanation(self, verdict: Verdict) -> str:
         """What is wrong, and the lesson's section to read."""
-        return wrapped(verdict.message(korean=self.korean) + self.lesson(verdict), self.width)
+        return self.fitted(verdict.message(korean=self.korean) + self.lesson(verdict))
 
     def lesson(self, verdict: Verdict) -> str:
         """Links to the section in each language that is shown; letters that the console may lack are escaped."""
@@ -95,7 +99,7 @@ class Console:
 
     def both(self, english: str, korean: str) -> list[str]:
         """A line in each language that is shown."""
-        return [wrapped(line, self.width) for line in [korean] * bool(korean and self.korean) + [english]]
+        return [self.fitted(line) for line in [korean] * bool(korean and self.korean) + [english]]
 
     def line(self, name: str, verdict: Verdict) -> str:
         """One line of the list."""
@@ -118,7 +122,7 @@ class Console:
         where = f" ({file_name}, line {verdict.line})" if verdict.line else ""
         english = f"{'Put right' if verdict.outcome == WRONG else 'Next'}: {name}{where}, shown in week6/{LAB_OF[name]}"
         korean = f"{'고칠' if verdict.outcome == WRONG else '다음'} 함수: {name}\n" if self.korean else ""
-        return wrapped(korean + english + self.lesson(verdict), self.width)
+        return self.fitted(korean + english + self.lesson(verdict))
 
 
 def percent(letter: str) -> str:

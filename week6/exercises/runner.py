@@ -79,7 +79,11 @@ class Worker:
             self.process.stdin.flush()
 
     def next_line(self, limit: float, should_stop: Callable[[], bool]) -> str | None:
-        """Its next line; None when it has ended, or is killed because it said nothing for `limit` seconds."""
+        """Its next line; None when it has ended.
+
+        Raises:
+            TimeoutError: it said nothing for `limit` seconds.
+        """
         end = time.monotonic() + limit
         while time.monotonic() < end:
             if should_stop():
@@ -88,7 +92,7 @@ class Worker:
                 return self.lines.get(timeout=POLL)
             except queue.Empty:
                 continue
-        return None
+        raise TimeoutError
 
     def kill(self) -> None:
         self.process.kill()
@@ -161,7 +165,9 @@ class Grading:
             state.current, state.trace = "", []
             try:
                 done = yield from follow(worker, state, file, limits, should_stop)
-                hangs = worker.process.poll() is None or any(line.startswith("Timeout") for line in state.trace)
+                hangs = any(line.startswith("Timeout") for line in state.trace)
+            except TimeoutError:
+                done, hangs = False, True
             finally:
                 worker.kill()
             if done:
