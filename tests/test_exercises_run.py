@@ -280,7 +280,7 @@ def test_the_worker_ends_when_the_runner_is_killed(tmp_path):
     code = (
         "import sys, time; sys.path.insert(0, sys.argv[1])\n"
         "from week6.exercises.runner import Worker\n"
-        "worker = Worker(); worker.next_line(120, lambda: False)\n"
+        "worker = Worker(); worker.next_line(120)\n"
         "worker.ask({'file': sys.argv[2], 'names': ['softmax'], 'unsafe': [], 'solved': [], 'limits': [100, 100, 0]})\n"
         "print(worker.process.pid, flush=True); time.sleep(1); import os; os._exit(0)\n"
     )
@@ -413,6 +413,14 @@ def test_every_message_fits_into_80_columns():
             for line in "\n".join(shown).splitlines():
                 assert display_width(line) <= 80, line
             assert console.korean or "".join(shown).isascii()
+
+
+@pytest.mark.parametrize("lesson", ["README.md", "README.en.md"])
+def test_the_example_in_the_lesson_is_what_students_see(lesson):
+    name = "scaled_dot_product_attention"
+    answers = SimpleNamespace(**{name: wrong_answers.WRONG[name]["wrong softmax axis (queries)"]})
+    shown = PLAIN.explanation(Grader(catalogue.load(), answers).verdict(name))
+    assert f"--- {name} ---" in (text := (ROOT / "week6" / lesson).read_text(encoding="utf-8")) and f"\n{shown}\n```" in text
 
 
 def test_wrapping_counts_korean_letters_twice_and_keeps_the_indentation():

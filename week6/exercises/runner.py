@@ -25,6 +25,7 @@ from week6.exercises.worker import FINALE
 
 START_LIMIT = 120.0  # seconds for loading torch, on a very slow disk
 GRACE = 3.0  # seconds beyond a limit before a worker that does not end by itself is killed
+SUSPICIOUS = 1.0  # seconds after which an exercise that is being graded seems to hang
 POLL = 0.05  # seconds between two looks at whether to stop
 CANNOT_START = ("The grader cannot start.", "채점기를 시작할 수 없습니다.")
 NOT_READ = ("The file cannot be read, so nothing is graded", "파일을 읽을 수 없어 채점하지 못했습니다")
@@ -78,16 +79,19 @@ class Worker:
             self.process.stdin.write((json.dumps(request) + "\n").encode("ascii"))
             self.process.stdin.flush()
 
-    def next_line(self, limit: float, should_stop: Callable[[], bool]) -> str | None:
+    def next_line(self, limit: float, meanwhile: Callable[[float], None] = lambda seconds: None) -> str | None:
         """Its next line; None when it has ended.
+
+        Args:
+            limit: seconds to wait.
+            meanwhile: called again and again with the seconds since the last line.
 
         Raises:
             TimeoutError: it said nothing for `limit` seconds.
         """
-        end = time.monotonic() + limit
-        while time.monotonic() < end:
-            if should_stop():
-                raise StoppedError
+        start = time.monotonic()
+        while (waited := time.monotonic() - start) < limit:
+            meanwhile(waited)
             try:
                 return self.lines.get(timeout=POLL)
             except queue.Empty:
@@ -156,6 +160,13 @@ class Grading:
         """
         check_file(file)
         limits, state = limits or Limits(), State(left=list(names))
+
+        def meanwhile(waited: float) -> None:
+            if should_stop():
+                raise StoppedError
+            if waited > SUSPICIOUS and state.current in NAMES and not self.ready:
+                self.ready.append(Worker())  # this one seems to hang: have the next one ready when it is ended
+
         while True:
             worker = self.ready.pop() if self.ready else Worker()
             if self.keep_spare:
@@ -164,7 +175,7 @@ class Grading:
             worker.ask(request | {"limits": [limits.reading, limits.grading, limits.finale]})
             state.current, state.trace = "", []
             try:
-                done = yield from follow(worker, state, file, limits, should_stop)
+                done = yield from follow(worker, state, file, limits, meanwhile)
                 hangs = any(line.startswith("Timeout") for line in state.trace)
             except TimeoutError:
                 done, hangs = False, True
@@ -196,12 +207,12 @@ class Grading:
 
 
 def follow(
-    worker: Worker, state: State, file: Path, limits: Limits, should_stop: Callable[[], bool]
+    worker: Worker, state: State, file: Path, limits: Limits, meanwhile: Callable[[float], None]
 ) -> Iterator[tuple[str, Verdict | Line]]:
     """Passes verdicts on. Returns whether the worker came to its end, and did not hang or crash before."""
     limit = START_LIMIT
     while True:
-        line = worker.next_line(limit + GRACE, should_stop)
+        line = worker.next_line(limit + GRACE, meanwhile)
         if line is None and limit == START_LIMIT:
             raise UnreadableError(*CANNOT_START)
         if line is None:
