@@ -123,6 +123,8 @@ SOFTMAX_WRONG = {
     "memory": (lambda x: torch.zeros(10**13), ["too much memory"]),
     "memory of Python": (lambda x: [0] * 10**14, ["too much memory"]),
     "keyboard": (lambda x: exec("raise KeyboardInterrupt"), ["interrupt"]),
+    "keepdim without dim": (lambda x: x - x.max(keepdim=True), ["wrong arguments"]),
+    "an argument missing": (lambda x: x - torch.exp(), ["wrong arguments"]),
     "if a tensor": (lambda x: x if x > 0 else -x, ["tensor as a condition"]),
     "two axes given": (lambda x, dim: right.softmax(x), ["other arguments"]),
 }

@@ -291,7 +291,7 @@ class Watch(TorchFunctionMode):
         self.forbidden, self.seen = forbidden, None
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
-        name = getattr(func, "__name__", "").removeprefix("special_")
+        name = getattr(func, "__name__", "").removeprefix("special_").strip("_")
         if name in self.forbidden:
             self.seen = name
         return func(*args, **(kwargs or {}))

@@ -335,6 +335,13 @@ ERRORS: list[tuple[str, str, str, str]] = [
         "backward() works on a loss that is one number ({where}): was it called on the predictions instead?",
     ),
     (
+        "wrong arguments",
+        r"TypeError: (?:.*\.)?(\w+)\(\) (?:missing \d+ required|takes .*positional argument|got an unexpected keyword"
+        r"|got multiple values|received an invalid combination)",
+        "{1}()에 넘긴 인자의 개수나 종류가 맞지 않습니다 ({where}): 무엇을 어떤 순서로 받는 함수인지 확인하세요.",
+        "{1}() gets too few, too many, or the wrong kind of arguments ({where}): check what it takes, and in which order.",
+    ),
+    (
         "no such attribute",
         r"AttributeError: .*'(\w[\w.]*)' (?:object )?has no attribute '(\w+)'",
         "{1}에는 {2}이라는 이름이 없습니다 ({where}): 철자와 변수의 타입을 확인하세요.",
