@@ -367,6 +367,13 @@ def padding_by_loop(lengths, n):
     return mask
 
 
+def padding_by_slices(lengths, n):
+    mask = torch.zeros(len(lengths), 1, 1, n, dtype=torch.bool)
+    for i, length in enumerate(lengths):
+        mask[i, 0, 0, : length - 1] = True
+    return mask
+
+
 CAUSAL_RIGHT = {
     "loop": causal_by_loop,
     "cumulative": lambda n: torch.eye(n).cumsum(0).bool().mT.flip(0, 1) if n > 10**9 else torch.eye(n).cumsum(0) > 0,
@@ -405,6 +412,7 @@ PADDING_WRONG = {
         lambda lengths, n: (torch.arange(n) <= lengths[:, None])[:, None],
         ["axis for the heads missing", "one padding token seen"],
     ),
+    "one token less": (padding_by_slices, ["last token hidden"]),
     "no broadcasting": (lambda lengths, n: torch.arange(n) < lengths, ["sizes do not fit"]),
 }
 
@@ -545,6 +553,7 @@ POSITIONS_WRONG = {
     "rounded": (lambda n, d: right.sinusoidal_encoding(n, d).round(decimals=4), ["unknown"]),
     "radians and degrees": (lambda n, d: right.sinusoidal_encoding(n, d).rad2deg().sin(), ["unknown"]),
     "float width": (lambda n, d: torch.zeros(n, d / 2), ["float as a size"]),
+    "torch.sin of a number": (lambda n, d: torch.sin(n / 10000 ** (1 / d)), ["number instead of a tensor"]),
     "math.sin": (lambda n, d: math.sin(torch.arange(n)) + torch.zeros(n, d), ["one number from a tensor"]),
     "transposed": (lambda n, d: right.sinusoidal_encoding(n, d).T, ["wrong shape"]),
     "d_model columns of sine": (lambda n, d: torch.arange(n)[:, None] / 10000 ** (torch.arange(d) / d), ["unknown"]),
@@ -638,6 +647,8 @@ NETWORK_WRONG = {
     "transposed": (lambda x, w_1, b_1, w_2, b_2: F.linear(F.relu(F.linear(x, w_1, b_1)), w_2, b_2), ["sizes do not fit"]),
     "leaky": (network(lambda x: F.leaky_relu(x, 0.1)), ["unknown"]),
     "absolute": (network(torch.abs), ["unknown"]),
+    "Python's max": (network(lambda x: max(0, x)), ["tensor as a condition"]),
+    "torch's max": (network(lambda x: torch.max(0, x)), ["wrong arguments"]),
     "softmax between": (network(lambda x: x.softmax(-1)), ["unknown"]),
     "both biases missing": (network(first=0, second=0), ["first bias missing", "second bias missing"]),
     "w_2 detached": (lambda x, w_1, b_1, w_2, b_2: right.feed_forward(x, w_1, b_1, w_2.detach(), b_2), ["no gradient"]),

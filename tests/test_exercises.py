@@ -358,13 +358,21 @@ def test_a_float_mask_is_told_the_dtype():
     assert names(verdict) == ["wrong dtype"] and "torch.bool and is torch.float32" in verdict.mistakes[0].english
 
 
+def line_above():
+    """The number of the line above the call."""
+    return sys._getframe(1).f_lineno - 1
+
+
 def test_a_python_error_says_where_and_on_which_input():
     verdict = verdict_on("softmax", softmax_that_divides_by_zero)
     line = softmax_that_divides_by_zero.__code__.co_firstlineno + 1
     assert f"(test_exercises.py, line {line}): ZeroDivisionError: " in verdict.mistakes[0].english
     x = min((inputs["x"] for inputs in BY_NAME["softmax"].cases if inputs["x"].numel() >= 6), key=torch.numel)
     assert verdict.example.split("\n") == ["  softmax(x)", f"    x                = {grader.show(x)}"]
-    assert "(softmax(...)): TypeError" in verdict_on("softmax", lambda: None).mistakes[0].english
+    verdict = verdict_on("softmax", lambda x: x.view(x.shape[0], -1)[:, :, None])
+    assert f"(test_exercises.py, line {line_above()})" in verdict.mistakes[0].english
+    assert verdict.example.splitlines()[-1] == "    error            = IndexError: too many indices for tensor of dimension 2"
+    assert "takes 0 positional arguments but 1 was given" in verdict_on("softmax", lambda: None).mistakes[0].english
 
 
 def test_the_pair_of_attention_is_checked():

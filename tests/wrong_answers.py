@@ -291,6 +291,11 @@ def heads_that(
     return multi_head_attention
 
 
+def heads_without_transposes(x, w_q, w_k, w_v, w_o, n_heads, mask=None):
+    q, k, v = (split_without_transpose(x @ w, n_heads) for w in (w_q, w_k, w_v))
+    return right.scaled_dot_product_attention(q, k, v, mask)[0].reshape(x.shape) @ w_o
+
+
 def heads_with_x_as_values(x, w_q, w_k, w_v, w_o, n_heads, mask=None):
     q, k, v = (right.split_heads(a, n_heads) for a in (x @ w_q, x @ w_k, x))
     return right.merge_heads(right.scaled_dot_product_attention(q, k, v, mask)[0]) @ w_o
@@ -470,6 +475,22 @@ def without(part, post):
     return block
 
 
+def post_without_norm(part):
+    return lambda x, a, f, *norms: right.post_norm_block(
+        x, a, f, *(n if i != part else (lambda h: h) for i, n in enumerate(norms))
+    )
+
+
+def pre_without_first_norm(x, attention, feed_forward, norm1, norm2):
+    h = x + attention(x)
+    return h + feed_forward(norm2(h))
+
+
+def pre_without_second_norm(x, attention, feed_forward, norm1, norm2):
+    h = x + attention(norm1(x))
+    return h + feed_forward(h)
+
+
 def no_norms(x, attention, feed_forward, norm1, norm2):
     h = x + attention(x)
     return h + feed_forward(h)
@@ -592,6 +613,8 @@ WRONG = {
         "heads not split": heads_that(split=lambda x, n_heads: x[:, None]),
         "heads split without the transpose": heads_that(split=split_reshape_only),
         "heads merged without the transpose": heads_that(merge=merge_reshape_only),
+        "heads attend to each other": heads_without_transposes,
+        "scaled twice": heads_that(attend=attention_divided_by(lambda q: q.shape[-1])),
         "no scaling": heads_that(attend=attention_divided_by(lambda q: 1)),
         "scaling by sqrt(d_model)": heads_that(attend=attention_divided_by(lambda q: math.sqrt(q.shape[1] * q.shape[-1]))),
         "mask not passed on": heads_that(attend=lambda q, k, v, mask: right.scaled_dot_product_attention(q, k, v)),
@@ -640,6 +663,8 @@ WRONG = {
         "second residual from the input": post_residual_from_input,
         "one norm used twice": rewired(right.post_norm_block, SAME_NORM),
         "feed-forward before attention": rewired(right.post_norm_block, EXCHANGED_LAYERS),
+        "first norm missing": post_without_norm(0),
+        "second norm missing": post_without_norm(1),
         "feed-forward of the input": post_feed_forward_of_x,
         "attention left out": without(0, post=True),
         "feed-forward network left out": without(1, post=True),
@@ -654,6 +679,8 @@ WRONG = {
         "second residual from the input": pre_residual_from_input,
         "one norm used twice": rewired(right.pre_norm_block, SAME_NORM),
         "feed-forward before attention": rewired(right.pre_norm_block, EXCHANGED_LAYERS),
+        "first norm missing": pre_without_first_norm,
+        "second norm missing": pre_without_second_norm,
         "feed-forward of the input": pre_feed_forward_of_x,
         "attention left out": without(0, post=False),
         "feed-forward network left out": without(1, post=False),

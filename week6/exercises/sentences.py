@@ -170,7 +170,8 @@ ERRORS: list[tuple[str, str, str, str]] = [
     ),
     (
         "float as a size",
-        r"but got float|not float|'float' object cannot be interpreted as an integer|slice indices must be integers"
+        r"but got float|must be (?:tuple of )?(?:int|SymInt)s?, not float|slice indices must be integers"
+        r"|'float' object cannot be interpreted as an integer"
         r"|got \(.*\bfloat\b.*SymInt|cannot be interpreted as an index",
         "정수가 필요한 자리(크기, 축, 인덱스)에 실수가 들어갔습니다 ({where}): 나눗셈 `/`의 결과는 늘 실수이므로 `//`를 "
         "쓰세요.",
@@ -202,8 +203,10 @@ ERRORS: list[tuple[str, str, str, str]] = [
     (
         "number instead of a tensor",
         r"argument 'input' \(position 1\) must be Tensor, not (?:int|float)",
-        "torch.sqrt나 torch.exp는 텐서만 받는데 보통의 숫자를 넣었습니다 ({where}): 숫자에는 math.sqrt나 `** 0.5`를 쓰세요.",
-        "torch.sqrt, torch.exp and their like take tensors and got a plain number ({where}): use math.sqrt, or `** 0.5`.",
+        "torch.sqrt나 torch.sin 같은 함수는 텐서만 받는데 보통의 숫자를 넣었습니다 ({where}): 숫자에는 math.sqrt, math.sin이나 "
+        "`** 0.5`를 쓰세요.",
+        "torch.sqrt, torch.sin and their like take tensors and got a plain number ({where}): for a number use math.sqrt, "
+        "math.sin, or `** 0.5`.",
     ),
     (
         "missing import",
@@ -232,8 +235,10 @@ ERRORS: list[tuple[str, str, str, str]] = [
     (
         "tensor as a condition",
         r"Boolean value of Tensor with .*ambiguous",
-        "원소가 여러 개인 텐서를 if의 조건으로 썼습니다 ({where}): mask가 있는지는 `if mask is not None:`으로 확인하세요.",
-        "A tensor of several entries is the condition of an `if` ({where}): to ask for a mask, write `if mask is not None:`.",
+        "원소가 여러 개인 텐서를 참이나 거짓으로 판단하려 합니다 ({where}): if, and, max()에는 텐서를 쓸 수 없습니다. "
+        "mask가 있는지는 `if mask is not None:`으로 확인하고, 값을 고를 때는 torch.maximum이나 torch.where를 쓰세요.",
+        "A tensor of several entries is asked whether it is true ({where}), by `if`, `and` or Python's max(): ask for a "
+        "mask by `if mask is not None:`, and choose between numbers by torch.maximum or torch.where.",
     ),
     (
         "None is used",

@@ -28,18 +28,24 @@ def multi_head_attention(
     values_from: str = "w_v",
     split: str = "slices",
     merge: str = "side by side",
+    transposes: bool = True,
     divisor: str = "sqrt(d_k)",
     project: bool = True,
     masking: str = "before the softmax",
     blocked_row: str = "zero",
 ) -> Tensor:
-    """Right with the defaults; each keyword makes a classic mistake. Split "one head": as if n_heads were 1."""
+    """Right with the defaults; each keyword makes a classic mistake.
+
+    Split "one head": as if n_heads were 1. Without transposes heads stand where attention expects the tokens.
+    """
     matrices = {"w_q": w_q, "w_k": w_k, "w_v": w_v, "nothing": torch.eye(x.shape[-1])}
     q, k, v = (x @ (matrices[name].T if transposed else matrices[name]) for name in ("w_q", keys_from, values_from))
     heads = 1 if split == "one head" else n_heads
-    q, k, v = (split_heads(a, heads, how="slices" if split == "one head" else split) for a in (q, k, v))
+    how = "no transpose" if not transposes else "slices" if split == "one head" else split
+    q, k, v = (split_heads(a, heads, how=how) for a in (q, k, v))
     switches = {"divisor": divisor, "masking": masking, "blocked_row": blocked_row}
-    output = merge_heads(scaled_dot_product_attention(q, k, v, mask, **switches)[0], how=merge)  # (B, T, d_model)
+    attended, _ = scaled_dot_product_attention(q, k, v, mask, **switches)
+    output = merge_heads(attended, how=merge) if transposes else attended.flatten(-2)  # (B, T, d_model)
     return output @ (w_o.T if transposed else w_o) if project else output
 
 
@@ -115,6 +121,21 @@ MISTAKES = [
         "한 토큰의 결과에 다른 토큰의 값이 섞입니다: head를 합치기 전에 transpose(1, 2)를 빠뜨리지 않았나요?",
         "A token's row holds values of other tokens: is transpose(1, 2) missing before the heads are merged?",
         {"merge": "reshape only"},
+    ),
+    Mistake(
+        "heads attend to each other",
+        "토큰이 아니라 head끼리 서로를 봅니다: (B, T, H, d_head)를 그대로 attention에 넘긴 것 같으니 먼저 transpose(1, 2)를 "
+        "하세요.",
+        "The heads of a token attend to each other, not the tokens: was (B, T, H, d_head) given to the attention as it is, "
+        "without transpose(1, 2)?",
+        {"transposes": False},
+    ),
+    Mistake(
+        "scaled twice",
+        "score를 sqrt(d_head)로 두 번 나눕니다: scaled_dot_product_attention이 이미 나누므로 여기서 또 나누지 마세요.",
+        "The scores are divided by sqrt(d_head) twice: scaled_dot_product_attention does it already.",
+        {"divisor": "d_k"},
+        lesson.SCALING,
     ),
     Mistake(
         "no scaling",

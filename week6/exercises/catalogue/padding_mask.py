@@ -31,8 +31,10 @@ def padding_mask(
 
 
 def cases() -> list[list[Inputs]]:
-    lists = [([1], 1), ([1], 2), ([2], 3), ([1, 2], 2), ([3, 1], 4), ([0, 2, 3], 3), ([3, 5, 2], 5), ([4, 7], 7)]
-    return [[{"lengths": torch.tensor(lengths), "n": n} for lengths, n in lists]]
+    """Real sequences, then one that is nothing but padding."""
+    usual = [([1], 1), ([1], 2), ([2], 3), ([1, 2], 2), ([3, 1], 4), ([3, 5, 2], 5), ([4, 7], 7)]
+    empty = [([0], 1), ([0, 2, 3], 3)]
+    return [[{"lengths": torch.tensor(lengths), "n": n} for lengths, n in lists] for lists in (usual, empty)]
 
 
 MISTAKES = [

@@ -14,6 +14,10 @@ from week6.exercises.inputs import generator, numbers
 from week6.exercises.verdict import Mistake
 
 
+def identity(x: Tensor) -> Tensor:
+    return x
+
+
 def block(
     x: Tensor,
     attention: Callable,
@@ -28,6 +32,7 @@ def block(
     feed_forward_first: bool = False,
     second_input: str = "h",
     left_out: str = "nothing",
+    without_norm: int | None = None,
 ) -> Tensor:
     """Norm "post", "pre", "branch" (of the sub-layer's result alone) or "none".
 
@@ -40,6 +45,8 @@ def block(
         sub_layer, normalise = sub_layers[number], norms[number]
         if left_out == ("attention" if sub_layer is attention else "feed_forward"):
             continue
+        if without_norm == number:
+            normalise = identity
         entering = x if number and second_input == "x" else h
         if norm == "pre":
             entering = normalise(entering)
@@ -152,6 +159,18 @@ SHARED_MISTAKES = [
         "같습니다.",
         "Only the sub-layer's result is normalised, neither its input nor the sum: written as x + norm1(attention(x))?",
         {"norm": "branch"},
+    ),
+    Mistake(
+        "first norm missing",
+        "norm1을 바꾸어도 결과가 그대로입니다: 첫 번째 sub-layer에서 정규화를 빠뜨린 것 같습니다.",
+        "norm1 changes nothing: is the normalisation missing in the first sub-layer?",
+        {"without_norm": 0},
+    ),
+    Mistake(
+        "second norm missing",
+        "norm2를 바꾸어도 결과가 그대로입니다: 두 번째 sub-layer에서 정규화를 빠뜨린 것 같습니다.",
+        "norm2 changes nothing: is the normalisation missing in the second sub-layer?",
+        {"without_norm": 1},
     ),
     Mistake(
         "nothing normalised",
