@@ -119,6 +119,8 @@ SOFTMAX_WRONG = {
     "no return": (lambda x: None, ["returns None"]),
     "numpy inside": (lambda x: torch.from_numpy(np.exp(x.numpy())) / 2, ["unknown"]),
     "list": (lambda x: right.softmax(x).tolist(), ["not a tensor"]),
+    "a comma too many": (lambda x: (right.softmax(x),), ["not a tensor"]),
+    "list of a tensor": (lambda x: [right.softmax(x)], ["not a tensor"]),
     "transposed": (lambda x: right.softmax(x).transpose(0, -1), ["wrong shape"]),
     "memory": (lambda x: torch.zeros(10**13), ["too much memory"]),
     "memory of Python": (lambda x: [0] * 10**14, ["too much memory"]),

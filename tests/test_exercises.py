@@ -139,6 +139,14 @@ def test_other_wrong_answers_are_told_their_cause_and_no_other(name, label):
     assert verdict.outcome == WRONG and names(verdict) == expected, verdict.message()
 
 
+def test_a_file_that_sets_the_default_dtype_is_graded_all_the_same():
+    def heads(*arguments):
+        torch.set_default_dtype(torch.float64)
+        return right.multi_head_attention(*arguments)
+
+    assert verdict_on("multi_head_attention", heads).outcome == SOLVED
+
+
 def test_there_are_a_hundred_more_answers_and_half_of_them_are_right():
     assert min(len(listed(more_answers.RIGHT)), len(listed(more_answers.WRONG))) >= 50
 

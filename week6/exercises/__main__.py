@@ -72,7 +72,7 @@ def watch(file: Path, names: Sequence[str], console: Console, *, finale: bool) -
             def saved(seen=seen) -> bool:
                 return signature(file) not in (seen, None)
 
-            print(f"\n{datetime.now():%H:%M:%S}  {file.name}", flush=True)
+            print(f"{datetime.now():%H:%M:%S}  {file.name}", flush=True)
             try:
                 verdicts = grade_once(grading, file, names, console, finale=finale, should_stop=saved)
                 finale &= not all_solved(verdicts)
@@ -80,7 +80,7 @@ def watch(file: Path, names: Sequence[str], console: Console, *, finale: bool) -
                 print(error.text(korean=console.korean), flush=True)
             except StoppedError:
                 continue  # saved again
-            print("\nWaiting for the next save; Ctrl-C ends.", flush=True)
+            print("\nWaiting for the next save; Ctrl-C ends.\n", flush=True)
             while not saved():
                 time.sleep(WATCH_EVERY)
 
@@ -108,6 +108,8 @@ def main(argv: Sequence[str]) -> int:
         if not file.is_file():
             parser.error(f"argument --watch: there is no file {str(options.solutions)!r}")
         watch(file, names, console, finale=not options.no_finale)
+    if sys.stdout.isatty():
+        print(f"Grading {file.name} ...", flush=True)  # torch takes seconds to load
     try:
         with Grading() as grading:
             verdicts = grade_once(grading, file, names, console, finale=not options.no_finale)

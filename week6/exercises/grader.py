@@ -68,6 +68,10 @@ class Exercise:
     call: Callable[[Callable, Inputs], Any] = call_once
     differentiable: bool = True
 
+    def answer(self, returned: Any) -> Answer:
+        """What was returned, as a tuple; one tensor in a list or tuple is not one tensor."""
+        return as_tuple(returned) if len(self.parts) > 1 else (returned,)
+
     @property
     def cases(self) -> list[Inputs]:
         return [inputs for stage in self.stages for inputs in stage]
@@ -110,15 +114,11 @@ class Attempt:
     inputs: Inputs
     expected: Answer
     returned: Any = None
+    answer: Answer | None = None  # what was returned, as a tuple; None after an error
     failure: Failure | None = None
     modified: str | None = None  # the name of an input that it changed
     printed: str = ""
     forbidden: str | None = None  # the name of a torch function that it may not use
-
-    @property
-    def answer(self) -> Answer | None:
-        """None after an error."""
-        return None if self.failure else as_tuple(self.returned)
 
     @property
     def right(self) -> bool:
@@ -229,6 +229,7 @@ class Calls:
 
 def judge(exercise: Exercise, function: Callable) -> Verdict:
     """The verdict on one function, whatever it calls."""
+    torch.set_default_dtype(torch.float32)  # whatever the file has set: the models make tensors, too
     attempts = [[attempt(exercise, function, inputs) for inputs in stage] for stage in exercise.stages]
     every = [a for stage in attempts for a in stage]
     stopped = [a.failure is not None and a.failure.stub == exercise.name for a in every]
@@ -255,17 +256,18 @@ def attempt(exercise: Exercise, function: Callable, inputs: Inputs) -> Attempt:
     given = {name: fresh(x) for name, x in inputs.items()}
     expected = as_tuple(exercise.model(**inputs))
     printed, watch = Prints(), Watch(exercise.forbidden)
-    returned = failure = None
+    returned = answer = failure = None
     watched = watch if exercise.forbidden else nullcontext()
     with redirect_stdout(printed), redirect_stderr(printed), warnings.catch_warnings(), watched:
         warnings.simplefilter("ignore")
         try:
             returned = exercise.call(function, given)
+            answer = exercise.answer(returned)
         except (Exception, SystemExit, KeyboardInterrupt, GeneratorExit) as error:
             failure = failure_of(error, function)
     tensors = [name for name, x in inputs.items() if isinstance(x, Tensor)]
     modified = next((name for name in tensors if not torch.equal(given[name], inputs[name])), None)
-    return Attempt(inputs, expected, returned, failure, modified, printed.getvalue(), watch.seen)
+    return Attempt(inputs, expected, returned, answer, failure, modified, printed.getvalue(), watch.seen)
 
 
 def fresh(x: Any) -> Any:
@@ -462,7 +464,7 @@ def gradients(exercise: Exercise, function: Callable, inputs: Inputs) -> dict[st
     leaves = {name: x for name, x in given.items() if is_float(x)}
     with redirect_stdout(Prints()), redirect_stderr(Prints()), warnings.catch_warnings(), torch.enable_grad():
         warnings.simplefilter("ignore")
-        answer = as_tuple(exercise.call(function, given))
+        answer = exercise.answer(exercise.call(function, given))
         total = sum((x * torch.arange(1.0, x.numel() + 1).cos().view(x.shape)).sum() for x in answer if is_float(x))
         if not leaves or not isinstance(total, Tensor) or not total.requires_grad:
             return {name: torch.zeros_like(x) for name, x in leaves.items()}
