@@ -649,6 +649,10 @@ def test_prints_of_the_failing_case_are_shown_and_no_others():
     assert not verdict_on("softmax", lambda x: print("noise") or right.softmax(x)).example
 
 
+def test_a_function_that_closes_what_it_prints_to_is_graded_all_the_same():
+    assert verdict_on("softmax", lambda x: sys.stdout.close() or right.softmax(x)).outcome == SOLVED
+
+
 def test_a_flood_of_prints_is_cut():
     verdict = verdict_on("softmax", lambda x: [print("flood" * 1000) for _ in range(100)] and softmax_overflows(x))
     assert len(verdict.example) < 2 * grader.MAX_PRINTED

@@ -455,3 +455,5 @@ def test_what_comes_next():
     verdicts["softmax"] = Verdict(WRONG, (Mistake("a", "b", "c"),))
     assert PLAIN.next_step(verdicts, "mine.py").splitlines()[0] == "고칠 함수: softmax"
     assert "11 of 13 solved, 1 wrong, 1 not started" in PLAIN.bar(verdicts)
+    alone = PLAIN.next_step({"softmax": Verdict(SOLVED)}, "mine.py")
+    assert alone.endswith("Next: scaled_dot_product_attention, shown in week6/01_attention_basics.py")

@@ -114,11 +114,16 @@ class Console:
         return f"[{bar}] {n_solved} of {len(outcomes)} solved, {n_wrong} wrong, {outcomes.count(NOT_STARTED)} not started"
 
     def next_step(self, verdicts: Mapping[str, Verdict], file_name: str) -> str:
-        """The first exercise that is not solved, where it stands, and where to read about it."""
+        """The first exercise that is not solved, where it stands, and where to read about it.
+
+        Where only some were graded and all of these are solved, it is the one after them.
+        """
         name = next((name for name in NAMES if name in verdicts and verdicts[name].outcome != SOLVED), None)
-        if name is None:
+        later = NAMES[max(NAMES.index(name) for name in verdicts) + 1 :]
+        if name is None and (len(verdicts) == len(NAMES) or not later):
             return "모두 풀었습니다! All solved!" if self.korean else "All solved!"
-        verdict = verdicts[name]
+        name = name or later[0]
+        verdict = verdicts.get(name, Verdict(NOT_STARTED))
         where = f" ({file_name}, line {verdict.line})" if verdict.line else ""
         english = f"{'Put right' if verdict.outcome == WRONG else 'Next'}: {name}{where}, shown in week6/{LAB_OF[name]}"
         korean = f"{'고칠' if verdict.outcome == WRONG else '다음'} 함수: {name}\n" if self.korean else ""

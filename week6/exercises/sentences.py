@@ -33,7 +33,7 @@ CALLS_WRONG = Mistake(
 )
 USES_TORCH = Mistake(
     "torch's own function",
-    "torch에 이미 있는 {name}()을 호출합니다: 이 과제에서는 exp, sum, mean 같은 기본 연산으로 직접 작성해 보세요.",
+    "torch에 이미 있는 함수 {name}()를 호출합니다: 이 과제에서는 exp, sum, mean 같은 기본 연산으로 직접 작성해 보세요.",
     "It calls torch's own {name}(): in this exercise write it yourself, from operations such as exp, sum and mean.",
 )
 HANGS = Mistake(
@@ -43,8 +43,10 @@ HANGS = Mistake(
 )
 CRASHES = Mistake(
     "ends the interpreter",
-    "실행하는 도중에 Python 자체가 종료됩니다{where}: os._exit()를 호출하거나 메모리를 잘못 건드리지 않았나요?",
-    "Python itself ends while it runs{where}: by os._exit(), or by touching memory that is not there?",
+    "실행하는 도중에 Python 자체가 종료됩니다{where}: os._exit()를 호출하거나, 자기 자신을 끝없이 호출하거나, 메모리를 잘못 "
+    "건드리지 않았나요?",
+    "Python itself ends while it runs{where}: by os._exit(), by calling itself without end, or by touching memory that is "
+    "not there?",
 )
 GRADER_FAILED = Mistake(
     "grader failed",
@@ -217,7 +219,7 @@ ERRORS: list[tuple[str, str, str, str]] = [
     (
         "unknown name",
         r"NameError: (?:free variable|name) '(\w+)'",
-        "{1}이라는 이름이 정의되어 있지 않습니다 ({where}): 철자를 확인하세요.",
+        "정의되지 않은 이름을 사용했습니다 ({where}): {1}의 철자를 확인하세요.",
         "The name {1} is not defined ({where}): is it spelled as where it was made?",
     ),
     (
@@ -349,7 +351,7 @@ ERRORS: list[tuple[str, str, str, str]] = [
     (
         "no such attribute",
         r"AttributeError: .*'(\w[\w.]*)' (?:object )?has no attribute '(\w+)'",
-        "{1}에는 {2}이라는 이름이 없습니다 ({where}): 철자와 변수의 타입을 확인하세요.",
+        "{1}에 {2} 속성이 없습니다 ({where}): 철자와 변수의 타입을 확인하세요.",
         "{1} has nothing of the name {2} ({where}): check the spelling, and what type the variable is.",
     ),
     (

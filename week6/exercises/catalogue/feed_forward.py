@@ -55,7 +55,7 @@ def cases() -> list[list[Inputs]]:
 def another_activation(name: str, formula: str) -> Mistake:
     return Mistake(
         f"{name} instead of ReLU",
-        f"음수인 값이 0이 되지 않습니다: relu(x) = max(0, x)가 아니라 {formula}을 쓴 것 같습니다.",
+        f"음수인 값이 0이 되지 않습니다: relu(x) = max(0, x)가 아니라 {formula}를 쓴 것 같습니다.",
         f"Negative values do not become 0: {formula} instead of relu(x) = max(0, x)?",
         {"activation": name.lower()},
     )
