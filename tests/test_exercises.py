@@ -18,12 +18,13 @@ from common.positional_encoding import sinusoidal_encoding
 from common.transformer import TransformerBlock
 from conftest import ROOT, SCRIPTS
 from test_lesson import anchors
-from week6.exercises import catalogue, exercises, grader, lesson
+from week6.exercises import attempt, catalogue, diagnosis, exercises, lesson, showing
 from week6.exercises import sentences as say
 from week6.exercises.catalogue.multi_head_attention import multi_head_attention
 from week6.exercises.catalogue.post_norm_block import block
 from week6.exercises.catalogue.split_heads import split_heads
 from week6.exercises.catalogue.training_step import training_step
+from week6.exercises.definition import as_tuple, is_float, same
 from week6.exercises.grader import Grader
 from week6.exercises.verdict import NOT_STARTED, SOLVED, WRONG, Mistake, Section, Verdict
 from wrong_answers import WRONG as WRONG_ANSWERS
@@ -55,7 +56,7 @@ def smallest_failure(name, function):
         failing = [x for x in stage if not same_output(function(*x.values()), getattr(right, name)(*x.values()))]
         if failing:
             break
-    return min(failing, key=grader.size)
+    return min(failing, key=showing.size)
 
 
 def same_output(a, b):
@@ -200,7 +201,7 @@ def equivalent(exercise, change, found):
     generator = torch.Generator().manual_seed(5)
 
     def renew(x, inputs):
-        if grader.is_float(x):
+        if is_float(x):
             return torch.randn(x.shape, generator=generator)
         if isinstance(x, torch.Tensor) and x.dtype == torch.bool:  # the mask; of attention another in each sequence and head
             shape = (inputs["q"] @ inputs["k"].mT).shape if "q" in inputs else x.shape
@@ -208,8 +209,8 @@ def equivalent(exercise, change, found):
         return 0.7 if isinstance(x, float) else x
 
     cases = [{name: renew(x, inputs) for name, x in inputs.items()} for inputs in exercise.cases]
-    same = [grader.same(grader.simulate(exercise, x, change), grader.simulate(exercise, x, other)) for x in cases]
-    return len(found) <= 2 and all(same)
+    equal = [same(diagnosis.simulate(exercise, x, change), diagnosis.simulate(exercise, x, other)) for x in cases]
+    return len(found) <= 2 and all(equal)
 
 
 def test_mistakes_come_together_also_as_students_write_them():
@@ -278,14 +279,14 @@ def test_an_unknown_mistake_gets_the_smallest_failing_example(mistake):
     verdict = verdict_on(name, function)
     assert names(verdict) == ["unknown"]
     inputs = smallest_failure(name, function)
-    expected, got = (grader.as_tuple(f(*inputs.values())) for f in (getattr(right, name), function))
+    expected, got = (as_tuple(f(*inputs.values())) for f in (getattr(right, name), function))
     for label, x in inputs.items():
-        assert f"    {label:<16} = {grader.show(x)}" in verdict.example.splitlines()
+        assert f"    {label:<16} = {showing.show(x)}" in verdict.example.splitlines()
     for part, e, g in zip(BY_NAME[name].parts, expected, got, strict=True):
         label = f" {part}" if len(expected) > 1 else ""
         if not torch.allclose(e.double(), g.double(), atol=1e-4):
-            assert f"    {'expected' + label:<16} = {grader.show(e)}" in verdict.example.splitlines()
-            assert f"    {'got' + label:<16} = {grader.show(g)}" in verdict.example.splitlines()
+            assert f"    {'expected' + label:<16} = {showing.show(e)}" in verdict.example.splitlines()
+            assert f"    {'got' + label:<16} = {showing.show(g)}" in verdict.example.splitlines()
     assert verdict.example in verdict.message()
 
 
@@ -376,7 +377,7 @@ def test_a_python_error_says_where_and_on_which_input():
     line = softmax_that_divides_by_zero.__code__.co_firstlineno + 1
     assert f"(test_exercises.py, line {line}): ZeroDivisionError: " in verdict.mistakes[0].english
     x = min((inputs["x"] for inputs in BY_NAME["softmax"].cases if inputs["x"].numel() >= 6), key=torch.numel)
-    assert verdict.example.split("\n") == ["  softmax(x)", f"    x                = {grader.show(x)}"]
+    assert verdict.example.split("\n") == ["  softmax(x)", f"    x                = {showing.show(x)}"]
     verdict = verdict_on("softmax", lambda x: x[0, 0, 0, 0, 0])
     assert f"(test_exercises.py, line {line_above()})" in verdict.mistakes[0].english
     assert verdict.example.splitlines()[-1] == "    error            = IndexError: too many indices for tensor of dimension 2"
@@ -410,7 +411,7 @@ def test_the_pair_of_attention_is_checked():
     ],
 )
 def test_a_hint_at_the_axes_is_given_only_where_it_holds_in_all_cases(pairs, hint):
-    sentence = grader.shape_sentence(pairs).about(part="answer", got=pairs[0][0], expected=pairs[0][1])
+    sentence = diagnosis.shape_sentence(pairs).about(part="answer", got=pairs[0][0], expected=pairs[0][1])
     assert sentence.english.endswith(hint)
 
 
@@ -655,7 +656,7 @@ def test_a_function_that_closes_what_it_prints_to_is_graded_all_the_same():
 
 def test_a_flood_of_prints_is_cut():
     verdict = verdict_on("softmax", lambda x: [print("flood" * 1000) for _ in range(100)] and softmax_overflows(x))
-    assert len(verdict.example) < 2 * grader.MAX_PRINTED
+    assert len(verdict.example) < 2 * attempt.MAX_PRINTED
 
 
 # --- the sentences --------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from week6.exercises.grader import Exercise
+    from week6.exercises.definition import Exercise
 
 LABS = {  # the script that shows the idea: the functions to write
     "01_attention_basics.py": ("softmax", "scaled_dot_product_attention", "causal_mask", "padding_mask"),

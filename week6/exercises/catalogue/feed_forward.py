@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from week6.exercises import lesson
-from week6.exercises.grader import Exercise, Inputs
+from week6.exercises.definition import Exercise, Inputs
 from week6.exercises.inputs import generator, numbers
 from week6.exercises.verdict import Mistake
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from week6.exercises import lesson
-from week6.exercises.grader import Exercise, Inputs
+from week6.exercises.definition import Exercise, Inputs
 from week6.exercises.inputs import counting
 from week6.exercises.verdict import Mistake
 

@@ -9,7 +9,7 @@ from week6.exercises import lesson
 from week6.exercises.catalogue.merge_heads import merge_heads
 from week6.exercises.catalogue.scaled_dot_product_attention import scaled_dot_product_attention
 from week6.exercises.catalogue.split_heads import split_heads
-from week6.exercises.grader import Exercise, Inputs
+from week6.exercises.definition import Exercise, Inputs
 from week6.exercises.inputs import generator, numbers
 from week6.exercises.verdict import Mistake
 

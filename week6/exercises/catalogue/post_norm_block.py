@@ -9,7 +9,7 @@ from torch import Tensor
 
 from week6.exercises import lesson
 from week6.exercises.catalogue.layer_norm import layer_norm
-from week6.exercises.grader import Exercise, Inputs
+from week6.exercises.definition import Exercise, Inputs
 from week6.exercises.inputs import generator, numbers
 from week6.exercises.verdict import Mistake
 

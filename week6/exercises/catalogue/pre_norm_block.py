@@ -6,7 +6,7 @@ from functools import partial
 
 from week6.exercises import lesson
 from week6.exercises.catalogue.post_norm_block import SHARED_MISTAKES, block, cases
-from week6.exercises.grader import Exercise
+from week6.exercises.definition import Exercise
 from week6.exercises.verdict import Mistake
 
 MISTAKES = [

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from week6.exercises import lesson
-from week6.exercises.grader import Exercise, Inputs, MistakeError, type_name
+from week6.exercises.definition import Exercise, Inputs, MistakeError, type_name
 from week6.exercises.sentences import NONE
 from week6.exercises.verdict import Mistake
 
