@@ -141,11 +141,19 @@ def test_other_wrong_answers_are_told_their_cause_and_no_other(name, label):
 
 
 def test_a_file_that_sets_the_default_dtype_is_graded_all_the_same():
-    def heads(*arguments):
-        torch.set_default_dtype(torch.float64)
-        return right.multi_head_attention(*arguments)
+    wrong = WRONG_ANSWERS["multi_head_attention"]["values not projected"]
+    torch.set_default_dtype(torch.float64)
+    assert names(verdict_on("multi_head_attention", wrong)) == ["values not projected"]
 
-    assert verdict_on("multi_head_attention", heads).outcome == SOLVED
+
+def test_an_error_of_another_kind_is_no_mistake_about_shapes():
+    def softmax(x):
+        try:
+            return WRONG_ANSWERS["softmax"]["sum without keepdim"](x)
+        except RuntimeError:
+            raise KeyError("key") from None
+
+    assert names(verdict_on("softmax", softmax)) == ["Python error"]
 
 
 def test_there_are_a_hundred_more_answers_and_half_of_them_are_right():
