@@ -210,7 +210,8 @@ def merge_heads(x):
 
 
 def sinusoidal_encoding(n_positions, d_model):
-    return torch.zeros(10**6, 10**6)
+    # memory that a large machine has, but that no exercise needs; only on Linux can it be limited
+    return torch.zeros(3 << 30 if sys.platform == "linux" else 10**12, dtype=torch.uint8)
 
 
 def layer_norm(x, gamma, beta, eps=1e-5):

@@ -54,12 +54,22 @@ def explain(exercise: Exercise, stages: Sequence[Sequence[Attempt]]) -> Found:
     return (), ""
 
 
-def known_mistakes(exercise: Exercise, attempts: Sequence[Attempt]) -> list[tuple[Mistake, ...]]:
-    """The smallest sets of classic mistakes with which the model gives the student's answers in every attempt."""
+def known_mistakes(
+    exercise: Exercise, attempts: Sequence[Attempt], found_before: Sequence[tuple[Mistake, ...]] = ((),)
+) -> list[tuple[Mistake, ...]]:
+    """The smallest sets of classic mistakes with which the model gives the student's answers in every attempt.
+
+    Each holds one of the sets `found_before` and something more.
+    """
     if any(a.failure and not a.failure.of_shapes for a in attempts):
         return []
-    for count in range(1, MAX_AT_ONCE + 1):
-        found = [mistakes for mistakes in combinations(exercise.mistakes, count) if explains(exercise, mistakes, attempts)]
+    for count in range(1, MAX_AT_ONCE + 1 - len(found_before[0])):
+        larger = (
+            tuple(mistake for mistake in exercise.mistakes if mistake in (*before, *more))
+            for before in found_before
+            for more in combinations(exercise.mistakes, count)
+        )
+        found = [mistakes for mistakes in larger if explains(exercise, mistakes, attempts)]
         if found:
             return found
     return []
@@ -68,23 +78,17 @@ def known_mistakes(exercise: Exercise, attempts: Sequence[Attempt]) -> list[tupl
 def with_later_stages(
     exercise: Exercise, known: list[tuple[Mistake, ...]], seen: Sequence[Attempt], later: Sequence[Sequence[Attempt]]
 ) -> tuple[Mistake, ...]:
-    """What explains the stages so far and as many of the later ones as can be explained, too."""
+    """What explains the stages so far and as many of the later ones as can be explained, too.
+
+    What then remains is said by the next run, when the mistakes found so far are mended.
+    """
     for stage in later:
         seen = [*seen, *stage]
-        candidates = [mistakes for mistakes in known if explains(exercise, mistakes, stage)]
-        if not candidates and not any(a.failure and not a.failure.of_shapes for a in stage):
-            for count in range(1, MAX_AT_ONCE + 1 - len(known[0])):
-                for mistakes in known:
-                    others = [mistake for mistake in exercise.mistakes if mistake not in mistakes]
-                    for more in combinations(others, count):
-                        both = tuple(mistake for mistake in exercise.mistakes if mistake in (*mistakes, *more))
-                        if explains(exercise, both, seen):
-                            candidates.append(both)
-                if candidates:
-                    break
-        if not candidates:
-            break  # once the mistakes found so far are mended, the next run says more
-        known = candidates
+        both = [mistakes for mistakes in known if explains(exercise, mistakes, stage)]
+        both = both or known_mistakes(exercise, seen, known)
+        if not both:
+            break
+        known = both
     return known[0]
 
 
