@@ -5,6 +5,7 @@ said. Nothing here may be misjudged: no right answer fails, no wrong one passes,
 there.
 """
 
+import functools
 import math
 from functools import partial
 
@@ -67,7 +68,21 @@ def softmax_printing(x):
     return e / e.sum(-1, keepdim=True)
 
 
+class SoftmaxModule(nn.Module):
+    def forward(self, x):
+        e = (x - x.amax(-1, keepdim=True)).exp()
+        return F.normalize(e, p=1, dim=-1)
+
+
+class SoftmaxObject:
+    def __call__(self, x):
+        return right.softmax(x) / x.size[0]
+
+
 SOFTMAX_RIGHT = {
+    "module": SoftmaxModule(),
+    "partial": partial(lambda dim, x: right.softmax(x), -1),
+    "cached": functools.lru_cache(right.softmax),
     "by rows": softmax_by_rows,
     "by numbers": softmax_by_numbers,
     "recursive": softmax_recursive,
@@ -84,6 +99,7 @@ SOFTMAX_RIGHT = {
     "default argument": lambda x, dim=-1: (e := (x - x.amax(dim, True)).exp()) / e.sum(dim, True),
 }
 SOFTMAX_WRONG = {
+    "object": (SoftmaxObject(), ["brackets for parentheses"]),
     "minimum": (lambda x: (e := (x - x.amin(-1, True)).exp()) / e.sum(-1, True), ["minimum subtracted"]),
     "mean": (lambda x: (e := (x - x.mean(-1, True)).exp()) / e.sum(-1, True), ["mean subtracted"]),
     "sum detached": (lambda x: (e := (x - x.amax(-1, True)).exp()) / e.sum(-1, True).detach(), ["wrong gradient"]),
@@ -722,7 +738,20 @@ BLOCKS_WRONG = {
     "attention forgotten": (lambda x, a, f, n1, n2: n2(x + f(x)), ["attention left out"]),
     "layer passed on": (lambda x, a, f, n1, n2: n1(x + a), ["function used like a tensor"]),
 }
+
+
+def step_by_closure(model, loss_function, optimizer, inputs, targets):
+    def closure():
+        optimizer.zero_grad()
+        loss = loss_function(model(inputs), targets)
+        loss.backward()
+        return loss
+
+    return optimizer.step(closure).item()
+
+
 STEP_RIGHT = {
+    "closure": step_by_closure,
     "by hand": step_by_hand,
     "by autograd": step_by_autograd,
     "cleared at the end": step_of("lbsz"),

@@ -143,7 +143,14 @@ def failure_of(error: BaseException, function: Callable) -> Failure:
 
 
 def code_of(function: Any) -> Any:
-    return getattr(inspect.unwrap(function), "__code__", None) if callable(function) else None
+    """Also of an nn.Module, of what `partial` makes, and of any object that can be called."""
+    if not callable(function):
+        return None
+    for candidate in (function, getattr(function, "forward", None), getattr(function, "func", None), type(function).__call__):
+        code = getattr(inspect.unwrap(candidate), "__code__", None) if callable(candidate) else None
+        if code:
+            return code
+    return None
 
 
 def written(function: Callable) -> bool:

@@ -46,12 +46,14 @@ class Descent:
         for p in self.param_groups[0]["params"]:
             p.grad = None if set_to_none or p.grad is None else torch.zeros_like(p)
 
-    def step(self, closure: Callable[[], Any] | None = None) -> None:
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        loss = closure() if closure else None  # as torch's optimizers do
         self.calls.append("step")
         with torch.no_grad():
             for p in self.param_groups[0]["params"]:
                 if p.grad is not None:
                     p -= self.param_groups[0]["lr"] * p.grad
+        return loss
 
     def __repr__(self) -> str:
         return "weight = weight - 0.1 * gradient"
