@@ -1,5 +1,6 @@
 """The grader of the exercises: a right answer passes, each mistake gets its own diagnosis, and nothing makes it crash."""
 
+import importlib
 import math
 import sys
 from functools import partial
@@ -141,9 +142,17 @@ def test_other_wrong_answers_are_told_their_cause_and_no_other(name, label):
 
 
 def test_a_file_that_sets_the_default_dtype_is_graded_all_the_same():
-    wrong = WRONG_ANSWERS["multi_head_attention"]["values not projected"]
     torch.set_default_dtype(torch.float64)
-    assert names(verdict_on("multi_head_attention", wrong)) == ["values not projected"]
+    assert verdict_on("softmax", lambda x: right.softmax(x @ torch.eye(x.shape[-1]))).outcome == SOLVED
+
+
+@EACH
+def test_the_cases_are_float32_whatever_the_default_is(exercise):
+    torch.set_default_dtype(torch.float64)
+    module = importlib.reload(importlib.import_module(f"week6.exercises.catalogue.{exercise.name}"))
+    tensors = [x for case in module.EXERCISE.cases for x in case.values() if is_float(x)]
+    assert all(x.dtype == torch.float32 for x in tensors)
+    assert Grader([module.EXERCISE], right).verdict(exercise.name).outcome == SOLVED
 
 
 def test_an_error_of_another_kind_is_no_mistake_about_shapes():

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from week6.exercises import lesson
 from week6.exercises.definition import Exercise, Inputs
-from week6.exercises.inputs import generator, numbers
+from week6.exercises.inputs import generator, numbers, tensor
 from week6.exercises.verdict import Mistake
 
 
@@ -42,16 +42,16 @@ def cases() -> list[list[Inputs]]:
     g = generator()
 
     def case(x: Tensor, **eps: float) -> Inputs:
-        gamma = torch.arange(2.0, 2 + x.shape[-1])
+        gamma = torch.arange(2, 2 + x.shape[-1]).float()
         return {"x": x, "gamma": gamma, "beta": gamma.flip(0) - 3, **eps}
 
-    plain = {"x": torch.tensor([[[1.0, 3.0]]]), "gamma": torch.ones(2), "beta": torch.zeros(2)}
+    plain = {"x": tensor([[[1.0, 3.0]]]), "gamma": tensor([1.0, 1.0]), "beta": tensor([0.0, 0.0])}
     shapes = [(1, 1, 2), (1, 1, 3), (1, 2, 2), (1, 2, 3), (2, 2, 2), (2, 3, 5)]
     usual = [plain, *(case(numbers(*shape, generator=g)) for shape in shapes)]
     of_epsilon = [
         plain | {"eps": 3.0},
-        case(torch.tensor([[[1.0, 5.0], [2.0, 4.0]], [[3.0, 1.0], [7.0, 2.0]]]), eps=0.5),
-        case(torch.tensor([[[2.0, 2.0]]])),
+        case(tensor([[[1.0, 5.0], [2.0, 4.0]], [[3.0, 1.0], [7.0, 2.0]]]), eps=0.5),
+        case(tensor([[[2.0, 2.0]]])),
         case(0.01 * numbers(2, 3, 4, generator=g)),
     ]
     return [usual, of_epsilon]

@@ -38,7 +38,7 @@ def multi_head_attention(
 
     Split "one head": as if n_heads were 1. Without transposes heads stand where attention expects the tokens.
     """
-    matrices = {"w_q": w_q, "w_k": w_k, "w_v": w_v, "nothing": torch.eye(x.shape[-1])}
+    matrices = {"w_q": w_q, "w_k": w_k, "w_v": w_v, "nothing": torch.eye(x.shape[-1], dtype=x.dtype)}
     q, k, v = (x @ (matrices[name].T if transposed else matrices[name]) for name in ("w_q", keys_from, values_from))
     heads = 1 if split == "one head" else n_heads
     how = "no transpose" if not transposes else "slices" if split == "one head" else split

@@ -10,7 +10,7 @@ from torch import Tensor
 from week6.exercises import lesson
 from week6.exercises.catalogue.layer_norm import layer_norm
 from week6.exercises.definition import Exercise, Inputs
-from week6.exercises.inputs import generator, numbers
+from week6.exercises.inputs import generator, numbers, tensor
 from week6.exercises.verdict import Mistake
 
 
@@ -76,7 +76,7 @@ def cases() -> list[list[Inputs]]:
     """Arithmetic that can be done in the head, then something closer to the real sub-layers."""
 
     def standardise(x: Tensor) -> Tensor:
-        return layer_norm(x, torch.ones(x.shape[-1]), torch.zeros(x.shape[-1]))
+        return layer_norm(x, torch.ones_like(x[0, 0]), torch.zeros_like(x[0, 0]))
 
     arithmetic = {
         "attention": Layer("2 * x", lambda x: 2 * x),
@@ -93,8 +93,8 @@ def cases() -> list[list[Inputs]]:
     g = generator()
     return [
         [
-            {"x": torch.tensor([[[1.0]]]), **arithmetic},
-            {"x": torch.tensor([[[2.0, -1.0]]]), **arithmetic},
+            {"x": tensor([[[1.0]]]), **arithmetic},
+            {"x": tensor([[[2.0, -1.0]]]), **arithmetic},
             {"x": numbers(1, 2, 3, generator=g), **lifelike},
             {"x": numbers(2, 3, 5, generator=g), **lifelike},
         ]

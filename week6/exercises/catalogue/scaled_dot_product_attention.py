@@ -10,7 +10,7 @@ from torch import Tensor
 from week6.exercises import lesson
 from week6.exercises.catalogue.softmax import softmax
 from week6.exercises.definition import Exercise, Inputs
-from week6.exercises.inputs import generator, numbers
+from week6.exercises.inputs import generator, numbers, tensor
 from week6.exercises.verdict import Mistake
 
 
@@ -108,7 +108,7 @@ def cases() -> list[list[Inputs]]:
             case(1, 1, 1, 2, 1, 1, [[False, False]]),
             case(1, 1, 2, 2, 1, 1, [[True, False], [False, False]]),
         ],
-        [{name: torch.tensor(x) for name, x in inputs.items()} for inputs in (large, low, apart)],
+        [{name: tensor(x) for name, x in inputs.items()} for inputs in (large, low, apart)],
     ]
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from week6.exercises import lesson
 from week6.exercises.definition import Exercise, Inputs
-from week6.exercises.inputs import generator, numbers
+from week6.exercises.inputs import generator, numbers, tensor
 from week6.exercises.verdict import Mistake
 
 
@@ -48,7 +47,7 @@ def cases() -> list[list[Inputs]]:
         *([[1000.0, 1000.0]], [[1000.0, 998.0]], [[-1000.0, -1000.0]], [[1000.0, -1000.0]]),
         *([[0.0, 150.0]], [[-150.0, 0.0]], [[0.0, 1.0], [-1000.0, -1001.0]]),
     ]
-    return [[{"x": numbers(*shape, generator=g)} for shape in shapes], [{"x": torch.tensor(x)} for x in extreme]]
+    return [[{"x": numbers(*shape, generator=g)} for shape in shapes], [{"x": tensor(x)} for x in extreme]]
 
 
 MISTAKES = [

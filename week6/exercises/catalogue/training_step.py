@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from week6.exercises import lesson
 from week6.exercises.definition import Exercise, Inputs, MistakeError, type_name
+from week6.exercises.inputs import tensor
 from week6.exercises.sentences import NONE
 from week6.exercises.verdict import Mistake
 
@@ -152,11 +153,11 @@ def cases() -> list[list[Inputs]]:
     return [
         [
             {
-                "model": LinearModel(torch.tensor(weight)),
+                "model": LinearModel(tensor(weight)),
                 "loss_function": loss,
                 "optimizer": Descent(),
-                "inputs": torch.tensor(inputs),
-                "targets": torch.tensor(targets),
+                "inputs": tensor(inputs),
+                "targets": tensor(targets),
             }
             for inputs, targets, weight, loss in data
         ]
