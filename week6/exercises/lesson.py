@@ -2,9 +2,9 @@
 
 from week6.exercises.verdict import Section
 
-FOUR_STEPS = Section("개념: query, key, value와 네 단계", "The concept: query, key, value, and four steps")
-SCALING = Section("왜 √d_k로 나누는가", "Why divide by √d_k")
-MASKS = Section("Mask: 보지 말아야 할 것을 가리기", "Masks: hiding what must not be seen")
+FOUR_STEPS = Section("1. Attention은 부드러운 조회 (Attention is a soft look-up)", "1. Attention is a soft look-up")
+SCALING = Section("2. 왜 sqrt(d_k)로 나누는가 (Why divide by sqrt(d_k))", "2. Why divide by sqrt(d_k)")
+MASKS = Section("4. Mask: 보지 말아야 할 것을 가리기 (Masks)", "4. Masks")
 SEVERAL_HEADS = Section("왜 head를 여러 개 두는가", "Why several heads")
 SINES = Section("Sinusoidal encoding: 왜 하필 sine인가", "The sinusoidal encoding, and why sines")
 DATA_FLOW = Section("데이터의 흐름", "The flow of the data")
