@@ -105,7 +105,9 @@ def test_the_report_is_the_message_and_a_summary(encoding, tmp_path):
     assert "크기 1\n".encode(encoding, "backslashreplace").decode(encoding) in output  # what the student printed
     assert "크기 2".encode(encoding, "backslashreplace").decode(encoding) not in output  # but of the failing case only
     if encoding == "cp949":
-        assert "이 함수가 호출하는 softmax()가 아직 틀립니다: softmax()부터 고치세요.\n" in output and "(정답)" in summary
+        assert (
+            "이 함수가 호출하는 softmax()가 아직 올바르지 않습니다: softmax()부터 고치세요.\n" in output and "(정답)" in summary
+        )
         assert "강의 노트:\nweek6/README.md#1-attention은-부드러운-조회-attention-is-a-soft-look-up\n" in output
     else:
         assert not any("가" <= letter <= "힣" for letter in output)

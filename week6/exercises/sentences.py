@@ -28,7 +28,7 @@ UNWRITTEN = Mistake(
 )
 CALLS_WRONG = Mistake(
     "calls a wrong function",
-    "이 함수가 호출하는 {other}()가 아직 틀립니다: {other}()부터 고치세요.",
+    "이 함수가 호출하는 {other}()가 아직 올바르지 않습니다: {other}()부터 고치세요.",
     "It calls {other}(), which is still wrong: put that right first.",
 )
 USES_TORCH = Mistake(

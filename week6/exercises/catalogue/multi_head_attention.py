@@ -82,7 +82,7 @@ MISTAKES = [
     ),
     Mistake(
         "weight matrices transposed",
-        "w_q, w_k, w_v, w_o가 모두 전치(transpose)되어 쓰입니다: x @ w_q.T나 F.linear이 아니라 x @ w_q로 곱하세요.",
+        "w_q, w_k, w_v, w_o가 모두 전치(transpose)되어 쓰입니다: x @ w_q.T나 F.linear가 아니라 x @ w_q로 곱하세요.",
         "All four matrices are used transposed: multiply by x @ w_q, not by x @ w_q.T or F.linear.",
         {"transposed": True},
     ),
