@@ -54,8 +54,8 @@ class Lab:
         self.number = int(script.name[:2])
         self.options, self.out, self.fast = options, options.out, options.fast
         own = {k: v for k, v in vars(options).items() if k not in COMMON_FLAGS}
-        self._results = Results(lab=self.number, seed=options.seed, fast=self.fast, options=own)
-        self._figures: list[str] = []
+        self._results = Results(lab=self.number, seed=options.seed, fast=self.fast, options=own, figures={})
+        self._written: list[str] = []
 
     # --- randomness -------------------------------------------------------------------------------------------------
 
@@ -117,17 +117,22 @@ class Lab:
     def figure(self, fig: Figure, name: str) -> None:
         """Write a figure in every format asked for, and close it unless --show wants it."""
         for suffix in self.options.format:
-            self._write(f"{name}.{suffix}", figure_bytes(fig, suffix, self.options.dpi))
-            self._figures.append(f"{name}.{suffix}")
+            self.write(f"{name}.{suffix}", figure_bytes(fig, suffix, self.options.dpi))
+        self._results.run["figures"][name] = " ".join(fig.get_suptitle().split())
         if not self.options.show:
             plt.close(fig)
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write a file of this run, whole or not at all."""
+        self._write(name, content)
+        self._written.append(name)
 
     def finish(self) -> None:
         """Write the findings, say where everything is, and show the figures if asked."""
         name = f"{self.number:02d}_results.json"
         self._write(name, self._results.to_json())
         self.section(f"Written to {console_path(self.out)}")
-        print(textwrap.indent("\n".join([*self._figures, name]), "  "), flush=True)
+        print(textwrap.indent("\n".join([*self._written, name]), "  "), flush=True)
         if self.options.show:
             plt.show()
 

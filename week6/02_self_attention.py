@@ -9,7 +9,8 @@ A layer with four heads learns to fill gaps in a small language (common/toy_lang
 Run it:      python 02_self_attention.py
 Then try:    python 02_self_attention.py --out trial --heads 1
              python 02_self_attention.py --out trial --sentence "these old cats which the dog saw sleep on the mat"
-It writes:   02_self_attention_components, 02_multi_head_attention, 02_rnn_vs_attention and 02_results.json
+It writes:   02_self_attention_components, 02_multi_head_attention, 02_rnn_vs_attention, 02_results.json
+             and 02_explore.html, the page to play with
 """
 
 from __future__ import annotations
@@ -56,6 +57,7 @@ from common.toy_language import (
     train_masked_words,
 )
 from common.training import train
+from week6.explore.page import explore_page
 
 D_MODEL = 32
 HEAD_COUNTS = (1, 2, 4, 8)
@@ -595,6 +597,7 @@ def add_arguments(parser: Parser) -> None:
 
 def main(lab: Lab) -> None:
     model = train_model(lab, lab.options.heads)
+    lab.write("02_explore.html", explore_page(model, lab.seed("held-out sentences"), fast=lab.fast))
     show_components(lab, model, lab.options.sentence or sentence("the cat sat on the mat"))
     show_heads(lab, model, lab.options.sentence or sentence("the cat which we found yesterday is very cute"))
     show_rnn(lab)

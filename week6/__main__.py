@@ -26,6 +26,7 @@ from common.command_line import (
     whole_number,
 )
 from common.results import moved
+from week6.index import write_index
 
 HERE = Path(__file__).resolve().parent
 SCRIPTS = {int(path.name[:2]): path for path in sorted(HERE.glob("[0-9][0-9]_*.py"))}
@@ -138,7 +139,8 @@ def main(argv: list[str]) -> int:
     flags += [word for suffix in options.format or () for word in ("--format", suffix)]
     outcomes = run_labs(numbers, flags, jobs)
     print_outcomes(outcomes, out)
-    print(f"\nFigures and results: {console_path(out)}")
+    write_index(out, outcomes, course=HERE)
+    print(f"\nFigures and results, all on one page: {console_path(out / 'index.html')}")
     return 1 if any(outcome.status for outcome in outcomes) else 0
 
 
