@@ -54,6 +54,7 @@ def test_all_labs_run_and_are_listed(runner, tmp_path, capsys):
         "01_results.json",
         "02_figure.png",
         "02_results.json",
+        "index.html",
     ]
     assert json.loads((tmp_path / "outputs" / "02_results.json").read_text())["seed"] == "5"
 
@@ -61,7 +62,7 @@ def test_all_labs_run_and_are_listed(runner, tmp_path, capsys):
 def test_flags_reach_the_labs(runner, tmp_path):
     out = tmp_path / "그림 폴더"
     assert runner.main(["--only", "2", "--fast", "--out", str(out), "--format", "svg", "--format", "pdf"]) == 0
-    assert sorted(os.listdir(out)) == ["02_figure.pdf", "02_figure.svg", "02_results.json"]
+    assert sorted(os.listdir(out)) == ["02_figure.pdf", "02_figure.svg", "02_results.json", "index.html"]
 
 
 def test_a_failed_lab_is_shown_and_stops_no_other(runner, tmp_path, capsys):

@@ -55,8 +55,8 @@ def write_index(out: Path, outcomes: Iterable = (), *, course: Path = HERE) -> N
 </head>
 <body>
 <h1>Week 6: figures and findings</h1>
-<p>Each figure stands below what was found; every number in it was measured by the run that drew it.
-<span lang="ko">그림마다 위에 적힌 문장이 그 그림에서 알아낸 것입니다. 숫자는 모두 그림을 그린 실행에서 측정한 값입니다.</span></p>
+<p>Above each figure stands what was found; every number in it was measured by the run that drew it.
+<span lang="ko">그림 위의 문장은 그 그림에서 알아낸 것이고, 숫자는 모두 그림을 그린 실행에서 측정한 값입니다.</span></p>
 {play}<nav>{links} <a href="#moved">What moved</a></nav>
 {labs}{moved_section(results, out, course)}</body>
 </html>
@@ -75,7 +75,9 @@ def lab_name(course: Path, number: int) -> str:
 
 
 def play_link(path: Path) -> str:
-    text = 'Play with the model of Lab 2: silence a head <span lang="ko">· 실습 2의 모델을 직접 만져 보기: head를 꺼 보세요</span>'
+    text = (
+        'Play with the model of Lab 2: silence a head <span lang="ko">· 실습 2의 모델을 직접 만져 보기: head를 꺼 보세요</span>'
+    )
     return f'<a class="play" href="{escape(path.name)}">{text}</a>'
 
 
@@ -111,7 +113,9 @@ def moved_section(results: dict[int, dict], out: Path, course: Path) -> str:
     text = f"{compared} numbers compared, {len(lines)} moved beyond their tolerance."
     items = "".join(f"<li>{escape(line)}</li>\n" for line in lines)
     listed = f'<ul class="alarm">\n{items}</ul>\n' if lines else ""
-    note = f"<p>Not compared (a fast run, or no committed numbers): lab {', '.join(map(str, without))}.</p>\n" if without else ""
+    note = (
+        f"<p>Not compared (a fast run, or no committed numbers): lab {', '.join(map(str, without))}.</p>\n" if without else ""
+    )
     return f'<h2 id="moved">Which numbers moved since the committed run</h2>\n<p>{text}</p>\n{listed}{note}'
 
 

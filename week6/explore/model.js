@@ -24,8 +24,9 @@ function softmax(scores) {
 // --- common/attention.py ---
 
 // mask[i][j] = true: query i may attend to key j. Each query may attend at least to itself here.
-function attention_weights(q, k, mask = null, scale = null) {
-  scale = scale === null ? 1 / Math.sqrt(q[0].length) : scale;
+// factor: on the usual scale 1/sqrt(d_k).
+function attention_weights(q, k, mask = null, factor = 1) {
+  const scale = factor / Math.sqrt(q[0].length);
   let scores = multiply(matmul(q, transpose(k)), scale); // (T, T)
   if (mask !== null) {
     scores = scores.map((row, i) => row.map((score, j) => (mask[i][j] ? score : -Infinity)));
@@ -45,11 +46,11 @@ class MultiHeadAttention {
   }
 
   // query (T, d_model) -> output (T, d_model), weights (H, T, T), and q and k (H, T, d_head) to look at
-  forward(query, mask = null, { scale = null, silenced_heads = [] } = {}) {
+  forward(query, mask = null, { factor = 1, silenced_heads = [] } = {}) {
     const q = this.split_heads(linear(query, this.w_q)); // (H, T, d_head)
     const k = this.split_heads(linear(query, this.w_k)); // (H, T, d_head)
     const v = this.split_heads(linear(query, this.w_v)); // (H, T, d_head)
-    const weights = q.map((_, h) => attention_weights(q[h], k[h], mask, scale)); // (H, T, T)
+    const weights = q.map((_, h) => attention_weights(q[h], k[h], mask, factor)); // (H, T, T)
     const heads = weights.map((_, h) => matmul(weights[h], v[h])); // (H, T, d_head)
     const w_o = silenced(this.w_o, silenced_heads, this.d_head);
     return { output: linear(this.merge_heads(heads), w_o), weights, q, k };
@@ -141,11 +142,10 @@ class MaskedWordModel {
   }
 
   // tokens (T) -> scores (T, vocabulary), weights (H, T, T), q and k (H, T, d_head)
-  // positions: whether they are added; causal: whether a word sees no later one; factor: on 1/sqrt(d_head)
+  // positions: whether they are added; causal: whether a word sees no later one; factor: on the scores
   forward(tokens, { positions = true, causal = false, factor = 1, silenced_heads = [] } = {}) {
     const mask = causal ? causal_mask(tokens.length) : null;
-    const scale = factor / Math.sqrt(this.block.attention.d_head);
-    const { output, weights, q, k } = this.block.forward(this.embed(tokens, positions), mask, { scale, silenced_heads });
+    const { output, weights, q, k } = this.block.forward(this.embed(tokens, positions), mask, { factor, silenced_heads });
     return { scores: linear(output, this.to_scores), weights, q, k };
   }
 }

@@ -7,14 +7,14 @@ let link_timer = null;
 
 function update(changes) {
   state = { ...state, ...changes };
-  answer = ask(state);
-  observe(state, answer);
-  draw();
+  answer_and_draw();
   clearTimeout(link_timer); // browsers refuse a new address many times a second
   link_timer = setTimeout(() => history.replaceState(null, "", link_of(state)), 300);
 }
 
-function draw() {
+function answer_and_draw() {
+  answer = ask(state);
+  observe(state, answer);
   draw_sentence();
   draw_prediction(answer);
   draw_switches();
@@ -38,7 +38,8 @@ function read_typed() {
   draw_problem(words, unknown.find((word) => word !== being_typed));
   if (is_sentence(words)) {
     const same = words[state.hidden] === state.words[state.hidden];
-    if (words.join(" ") !== state.words.join(" ")) update({ words, hidden: same ? state.hidden : null, query: null, key: null });
+    if (words.join(" ") === state.words.join(" ")) return;
+    update({ words, hidden: same ? state.hidden : null, query: null, key: null });
   }
 }
 
@@ -46,7 +47,8 @@ function draw_problem(words, unknown) {
   const problem = by_id("problem");
   problem.replaceChildren();
   if (unknown !== undefined) {
-    const near = neighbours(unknown).map((word) => element("button", { type: "button", "data-replace": unknown, lang: "en" }, word));
+    const attributes = { type: "button", "data-replace": unknown, lang: "en" };
+    const near = neighbours(unknown).map((word) => element("button", attributes, word));
     problem.append(say("unknown", { word: unknown }), ...near);
   } else if (words.length < 2 || words.length > COURSE.max_words) {
     problem.append(say("length", { most: COURSE.max_words, n: words.length }));
@@ -58,17 +60,18 @@ function neighbours(word) {
   return [...WORDS].sort((a, b) => edit_distance(word, a) - edit_distance(word, b)).slice(0, 4);
 }
 
-// How many letters have to be put in, left out or exchanged (Levenshtein).
+// How many letters have to be put in, left out, exchanged, or swapped with their neighbour (Damerau and Levenshtein).
 function edit_distance(a, b) {
-  let row = Array.from({ length: b.length + 1 }, (_, j) => j);
+  const rows = [Array.from({ length: b.length + 1 }, (_, j) => j)];
   for (let i = 1; i <= a.length; i++) {
-    const above = row;
-    row = [i];
+    rows.push([i]);
     for (let j = 1; j <= b.length; j++) {
-      row.push(Math.min(above[j] + 1, row[j - 1] + 1, above[j - 1] + (a[i - 1] === b[j - 1] ? 0 : 1)));
+      const exchanged = rows[i - 1][j - 1] + (a[i - 1] === b[j - 1] ? 0 : 1);
+      const swapped = i > 1 && j > 1 && a[i - 1] === b[j - 2] && a[i - 2] === b[j - 1] ? rows[i - 2][j - 2] + 1 : Infinity;
+      rows[i].push(Math.min(rows[i - 1][j] + 1, rows[i][j - 1] + 1, exchanged, swapped));
     }
   }
-  return row[b.length];
+  return rows[a.length][b.length];
 }
 
 // The letters before the caret back to the last space, and where they start.
@@ -218,6 +221,7 @@ by_id("factor").addEventListener("input", (event) => update({ factor: FACTORS[ev
 
 by_id("reset").addEventListener("click", () => {
   start_with(first_state());
+  update({});
 });
 
 by_id("language").addEventListener("click", () => {
@@ -266,7 +270,7 @@ function start_with(new_state) {
   typed.value = state.words.join(" ");
   by_id("problem").replaceChildren();
   draw_texts();
-  update({});
+  answer_and_draw();
 }
 
 make_heads();
@@ -277,6 +281,6 @@ for (const box of document.querySelectorAll("input[data-silence]")) {
     update({ silenced_heads: head_numbers().filter((h) => (h === head ? box.checked : state.silenced_heads.includes(h))) }),
   );
 }
+if (location.hash === "#check") open_link(); // before anything is drawn, which a broken model may not survive
 start_with(location.hash === "#check" ? first_state() : state_of(location.hash));
-if (location.hash === "#check") open_link();
 addEventListener("hashchange", open_link);

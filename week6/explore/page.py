@@ -30,6 +30,7 @@ from common.toy_language import (
     VERBS,
     VOCABULARY,
     MaskedWordModel,
+    Sentence,
     encode,
     fill_gaps,
     sentences,
@@ -69,7 +70,8 @@ def explore_page(model: MaskedWordModel, seed: int, *, fast: bool = False) -> by
         fast: whether the model was hardly trained; the page then says so.
     """
     model = rounded(model)
-    return build_page(model, record_cases(model, seed), measure_heads(model, seed), fast=fast)
+    heads = measure_heads(model, sentences(60 if fast else 1000, seed, held_out=True))
+    return build_page(model, record_cases(model, seed), heads, fast=fast)
 
 
 def rounded(model: MaskedWordModel) -> MaskedWordModel:
@@ -130,10 +132,10 @@ def rounded_list(x: Tensor) -> list[float]:
 
 
 @torch.no_grad()
-def measure_heads(model: MaskedWordModel, seed: int) -> dict:
-    """Of each head, over held-out sentences with a hidden verb: "attention" to the subject, and "drop", the share of verb
+def measure_heads(model: MaskedWordModel, test: list[Sentence]) -> dict:
+    """Of each head, over the sentences with a verb to hide: "attention" to the subject, and "drop", the share of verb
     forms lost when it is silenced; also "n" of the sentences, their "accuracy" and what an "even" attention would be."""
-    test = [sentence for sentence in sentences(1000, seed, held_out=True) if "agreement" in sentence.gaps]
+    test = [sentence for sentence in test if "agreement" in sentence.gaps]
     right, weights = fill_gaps(model, test, "agreement")  # (B,), (B, H, T)
     subjects = torch.tensor([sentence.at["subject"] for sentence in test])
     attention = weights[torch.arange(len(test)), :, subjects].mean(dim=0)  # (H,)

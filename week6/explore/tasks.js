@@ -5,19 +5,21 @@ const NEEDED = 0.2; // as in Lab 2: a head is needed if silencing it costs more 
 
 // --- the language, as far as the tasks need it ---
 
-const number_of = (word, pairs) => pairs.map((pair) => pair.indexOf(word)).find((number) => number >= 0) ?? null; // 0, 1: singular, plural
+// 0 for a singular, 1 for a plural, null for a word that is in none of the pairs
+const number_of = (word, pairs) => pairs.map((pair) => pair.indexOf(word)).find((number) => number >= 0) ?? null;
+const is_noun = (word) => number_of(word, COURSE.beings) !== null;
 
 // The first noun that no "near" leads to: "near the dogs the cat is ..." speaks of the cat. Null if there is none.
 function subject_of(words) {
-  const nouns = words.filter((word, i) => number_of(word, COURSE.beings) !== null && !words.slice(Math.max(0, i - 3), i).includes("near"));
-  return nouns[0] ?? null;
+  const behind_near = (i) => words.slice(Math.max(0, i - 3), i).includes("near"); // near the old dogs
+  return words.find((word, i) => is_noun(word) && !behind_near(i)) ?? null;
 }
 
 // Whether each "this" and "these" has the number of the noun behind it.
 function determiners_agree(words) {
   return words.every((word, i) => {
     const number = COURSE.determiners.indexOf(word);
-    const noun = words.slice(i).find((later) => number_of(later, COURSE.beings) !== null);
+    const noun = words.slice(i).find(is_noun);
     return number < 0 || noun === undefined || number_of(noun, COURSE.beings) === number;
   });
 }
@@ -93,16 +95,17 @@ function make_tasks() {
       element("p", { "data-text": `task_${number}_hint` }),
       number === 1 ? "" : element("button", { type: "button", "data-example": number, "data-text": "show_me" }),
     );
-    const title = element("h3", {}, element("span", { "data-text": `task_${number}_title` }), element("span", { class: "done" }));
+    const name = element("span", { "data-text": `task_${number}_title` });
+    const title = element("h3", {}, name, element("span", { class: "done" }));
     const text = element("p", number === 2 ? { id: "task-2" } : { "data-text": `task_${number}` });
-    by_id("task-list").append(
-      element("section", { class: "task", "data-task": number }, title, text, element("div", { class: "answer", role: "status" }), hint),
-    );
+    const answer = element("div", { class: "answer", role: "status" });
+    by_id("task-list").append(element("section", { class: "task", "data-task": number }, title, text, answer, hint));
   }
   const claims = element("div", { class: "claims", role: "group", "aria-labelledby": "claim" });
   claims.append(element("p", { id: "claim", "data-text": "task_1_ask" }));
   for (const head of head_numbers()) {
-    claims.append(element("button", { type: "button", "data-claim": head }, element("span", { "data-text": "head" }), ` ${head}`));
+    const name = element("span", { "data-text": "head" });
+    claims.append(element("button", { type: "button", "data-claim": head }, name, ` ${head}`));
   }
   claims.append(element("button", { type: "button", "data-claim": "none", "data-text": "none" }));
   by_id("task-list").querySelector(".answer").before(claims);
@@ -117,7 +120,10 @@ function draw_tasks({ trained }) {
   }
   const fooled = progress.fooled === null ? judge_fooled(state, trained) : { key: "task_2_done", values: progress.fooled };
   draw_task(2, [say(fooled.key, fooled.values)], progress.fooled !== null);
-  const line = (name) => `${progress[name] ? "✓" : "○"} ${say(`task_3_${name}`)}: ${progress[name] ? say("went", progress[name]) : say("open")}`;
+  const line = (name) => {
+    const found = progress[name];
+    return `${found ? "✓" : "○"} ${say(`task_3_${name}`)}: ${found ? say("went", found) : say("open")}`;
+  };
   draw_task(3, [line("falls"), line("stays")], progress.falls !== null && progress.stays !== null);
 }
 

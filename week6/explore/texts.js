@@ -120,11 +120,11 @@ const TEXTS = {
     reset: "처음으로",
 
     sentence_title: "문장",
-    typed: "장난감 언어의 단어를 입력하거나",
+    typed: "작은 언어의 단어를 입력하거나",
     preset: "문장을 고르세요",
     own: "(직접 쓴 문장)",
     words_help: "단어를 누르면 가려지고, 다시 누르면 나타납니다. 단어를 가리키면 그 단어가 보는 곳이 표시됩니다. 키보드: 화살표로 고르고 Enter로 가립니다.",
-    unknown: "“{word}”: 장난감 언어에 없는 단어입니다. 비슷한 단어:",
+    unknown: "“{word}”: 작은 언어에 없는 단어입니다. 비슷한 단어:",
     length: "문장은 단어 2개에서 {most}개까지입니다. 지금은 {n}개입니다.",
 
     prediction_title: "빈칸에 무엇이 있었을까?",
@@ -141,7 +141,7 @@ const TEXTS = {
     factor_undivided: "{factor}: √{d}로 나누지 않음",
     factor_zero: "0: 모든 단어를 똑같이 본다",
     factor_times: "{factor} = {times} × 1/√{d}",
-    silence_title: "끌 head:",
+    silence_title: "head 끄기:",
     switches_help: "이렇게 바꾼 채로 학습한 모델이 아닙니다. 그래서 이 모델이 무엇에 기대고 있는지는 알 수 있지만, 바꾼 채로 학습했다면 무엇을 배웠을지는 알 수 없습니다.",
 
     heads_title: "head마다 보는 곳",

@@ -81,7 +81,8 @@ function draw_prediction({ now, trained }) {
     const rank = best.includes(id) ? "" : `${order.indexOf(id) + 1}. `;
     const name = element("span", { class: "name" }, rank + COURSE.vocabulary[id]);
     const value = element("span", { class: "value" }, fixed(now.probabilities[id]));
-    const row = element("div", { class: id === right ? "row right" : "row" }, name, element("span", { class: "track" }, bar, mark), value);
+    const track = element("span", { class: "track" }, bar, mark);
+    const row = element("div", { class: id === right ? "row right" : "row" }, name, track, value);
     if (id === right) row.append(element("span", { class: "tag", lang: language }, `✓ ${say("right_word")}`));
     return row;
   });
@@ -247,17 +248,18 @@ function draw_path({ now }) {
   );
   const rows = dots.map((x, j) => {
     if (!attends(j)) return [shown_word(j), fixed(x), say("masked"), "0", "0.00"];
-    return [shown_word(j), fixed(x), fixed(x * factor), fixed(powers[j], 4), fixed(powers[j] / sum)];
+    return [shown_word(j), fixed(x), fixed(x * factor), fixed(powers[j], 3), fixed(powers[j] / sum)];
   });
-  const head_row = [say("key"), "q · k", `× ${fixed(factor, 3)}`, "e^(· − max)", say("weight")];
-  const keys = table(head_row, [...rows, [say("sum"), "", "", fixed(sum, 4), "1.00"]], key);
-  const result = { query: shown_word(query), key: shown_word(key), power: fixed(powers[key], 4), sum: fixed(sum, 4) };
+  const head_row = [say("key"), "q · k", `× ${fixed(factor, 3)}`, "e^(…)", say("weight")];
+  const keys = table(head_row, [...rows, [say("sum"), "", "", fixed(sum, 3), "1.00"]], key);
+  const result = { query: shown_word(query), key: shown_word(key), power: fixed(powers[key], 3), sum: fixed(sum, 3) };
+  const scaling = { score: fixed(dots[key]), factor: fixed(factor, 3), scaled: fixed(dots[key] * factor) };
   by_id("steps").replaceChildren(
     element("div", {}, element("p", {}, say("step_dot", { d: D_HEAD })), products),
     element(
       "div",
       {},
-      element("p", {}, say("step_scale", { score: fixed(dots[key]), factor: fixed(factor, 3), scaled: fixed(dots[key] * factor) })),
+      element("p", {}, say("step_scale", scaling)),
       element("p", {}, say("step_softmax")),
       keys,
       element("p", {}, say("step_result", { ...result, weight: fixed(powers[key] / sum) })),
