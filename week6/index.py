@@ -76,7 +76,7 @@ def lab_name(course: Path, number: int) -> str:
 
 def play_link(path: Path) -> str:
     text = (
-        'Play with the model of Lab 2: silence a head <span lang="ko">· 실습 2의 모델을 직접 만져 보기: head를 꺼 보세요</span>'
+        'Play with the model of Lab 2: silence a head <span lang="ko">· Lab 2의 모델을 직접 만져 보기: head를 꺼 보세요</span>'
     )
     return f'<a class="play" href="{escape(path.name)}">{text}</a>'
 

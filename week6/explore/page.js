@@ -157,8 +157,8 @@ function show_sentence(sentence, hidden, changes = {}) {
 }
 
 by_id("words").addEventListener("click", (event) => {
-  const word = Number(event.target.dataset.word);
-  if (Number.isNaN(word)) return;
+  const word = word_at(event.target);
+  if (word === null) return;
   update({ hidden: state.hidden === word ? null : word, query: state.hidden === word ? word : null, key: null });
 });
 by_id("words").addEventListener("keydown", (event) => {
@@ -182,19 +182,17 @@ function point_at(word) {
   draw_pointed(answer);
 }
 
-for (const [box, name] of [[by_id("words"), "word"], [by_id("cards"), "query"]]) {
+const word_at = (target) => (target.dataset.word === undefined ? null : Number(target.dataset.word));
+for (const [box, found_at] of [[by_id("words"), word_at], [by_id("cards"), (target) => cell_at(target).query]]) {
   box.addEventListener("pointerover", (event) => {
-    const word = event.target.dataset?.[name];
-    if (event.pointerType === "mouse") point_at(word === undefined ? null : Number(word));
+    if (event.pointerType === "mouse") point_at(found_at(event.target)); // a finger does not hover
   });
   box.addEventListener("pointerleave", () => point_at(null));
 }
 
 by_id("cards").addEventListener("click", (event) => {
-  const { query, key } = event.target.dataset;
-  const map = event.target.closest("svg");
-  if (map === null || query === undefined) return;
-  update({ head: Number(map.dataset.head), query: Number(query), key: key === undefined ? null : Number(key) });
+  const { query, key } = cell_at(event.target);
+  if (query !== null) update({ head: Number(event.target.closest("svg").dataset.head), query, key });
 });
 by_id("cards").addEventListener("keydown", (event) => {
   const steps = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };

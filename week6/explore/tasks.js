@@ -114,7 +114,7 @@ function make_tasks() {
 function draw_tasks({ trained }) {
   by_id("task-2").textContent = say("task_2", { percent: (100 * COURSE.heads.accuracy).toFixed(1) });
   const claim = progress.claim === null ? null : judge_claim(progress.claim);
-  draw_task(1, claim === null ? [] : claim_lines(claim), claim?.right ?? false);
+  draw_task(1, claim === null ? [] : claim_parts(claim), claim?.right ?? false);
   for (const button of document.querySelectorAll("[data-claim]")) {
     button.setAttribute("aria-pressed", button.dataset.claim === String(progress.claim));
   }
@@ -127,18 +127,22 @@ function draw_tasks({ trained }) {
   draw_task(3, [line("falls"), line("stays")], progress.falls !== null && progress.stays !== null);
 }
 
-function draw_task(number, lines, done) {
+// parts: paragraphs, as text, or elements
+function draw_task(number, parts, done) {
   const task = document.querySelector(`[data-task="${number}"]`);
   task.classList.toggle("is-done", done);
   task.querySelector(".done").textContent = done ? ` ✓ ${say("done")}` : "";
   const answer = task.querySelector(".answer");
-  const text = lines.join("\n");
-  if (answer.textContent !== text) answer.textContent = text; // unchanged, it is not read aloud again
+  const nodes = parts.map((part) => (typeof part === "string" ? element("p", {}, part) : part));
+  const same = nodes.map((node) => node.textContent).join("") === answer.textContent;
+  if (!same) answer.replaceChildren(...nodes); // what is unchanged is not read aloud again
 }
 
-function claim_lines(claim) {
+function claim_parts({ key, head }) {
   const { attention, drop, even, n } = COURSE.heads;
-  const values = { n, even: fixed(even), head: claim.head };
-  const row = (head) => `· ${say("task_1_row", { head, attention: fixed(attention[head]), drop: fixed(drop[head]) })}`;
-  return [say(claim.key, values), say("measured", values), ...head_numbers().map(row), say("task_1_rule", values)];
+  const most = index_of_largest(drop);
+  const values = { head, n, even: fixed(even), most, most_drop: fixed(drop[most]), drop: fixed(drop[head] ?? 0) };
+  const rows = head_numbers().map((h) => [`${say("head")} ${h}`, fixed(attention[h]), fixed(drop[h])]);
+  const measured = table([say("head"), say("task_1_attention"), say("task_1_drop")], rows, head);
+  return [say(key, values), say("task_1_measured", values), measured, say("task_1_rule", values)];
 }

@@ -129,7 +129,8 @@ function list_of_changes() {
 
 // --- heads ---
 
-const MAP = { width: 360, arcs: 56, labels: 74, right: 20, top: 66 }; // in units of the drawing
+const MAP = { width: 360, arcs: 56, labels: 74, right: 20 }; // in units of the drawing
+const LEFT = MAP.arcs + MAP.labels; // where the cells start
 
 // The cards and switches, one a head; made once, so that the keyboard's focus stays where it is.
 function make_heads() {
@@ -157,31 +158,52 @@ function draw_heads({ now }) {
   }
 }
 
-const cell_size = (n) => Math.min(28, (MAP.width - MAP.arcs - MAP.labels - MAP.right) / n);
-const row_y = (i) => MAP.top + (i + 0.5) * cell_size(state.words.length);
+const cell_size = () => Math.min(28, (MAP.width - LEFT - MAP.right) / state.words.length);
+const top_of_cells = () => 20 + 4.6 * Math.max(...state.words.map((word) => word.length)); // room for slanted words
+const row_y = (i) => top_of_cells() + (i + 0.5) * cell_size();
 
 function draw_map(map, head, now) {
-  const n = state.words.length;
-  const size = cell_size(n);
-  const left = MAP.arcs + MAP.labels;
-  map.setAttribute("viewBox", `0 0 ${MAP.width} ${MAP.top + n * size + 4}`);
-  const parts = [];
-  for (let i = 0; i < n; i++) {
-    const x = left + (i + 0.5) * size;
-    parts.push(svg("text", { class: "column", transform: `translate(${x} ${MAP.top - 6}) rotate(-50)` }, shown_word(i)));
-    parts.push(svg("text", { class: "label", x: MAP.arcs + 4, y: row_y(i), "data-query": i }, shown_word(i)));
-    for (let j = 0; j < n; j++) {
-      const colour = COURSE.viridis[Math.round(255 * now.weights[head][i][j])];
-      const at = { x: left + j * size, y: MAP.top + i * size, width: size, height: size };
-      parts.push(svg("rect", { ...at, fill: colour, stroke: colour, "data-query": i, "data-key": j }));
-    }
+  if (map.dataset.words !== state.words.join(" ")) build_map(map);
+  const [cells, chosen, columns, labels] = map.children;
+  state.words.forEach((_, i) => {
+    columns.children[i].textContent = labels.children[i].textContent = shown_word(i);
+  });
+  now.weights[head].flat().forEach((weight, i) => {
+    cells.children[i].setAttribute("fill", COURSE.viridis[Math.round(255 * weight)]);
+  });
+  chosen.setAttribute("visibility", head === state.head ? "visible" : "hidden");
+  for (const edge of chosen.children) {
+    edge.setAttribute("x", chosen_key(now));
+    edge.setAttribute("y", chosen_query());
   }
-  if (head === state.head) {
-    const at = { x: left + chosen_key(now) * size, y: MAP.top + chosen_query() * size, width: size, height: size };
-    parts.push(svg("rect", { ...at, class: "chosen-edge" }), svg("rect", { ...at, class: "chosen" }));
-  }
-  map.replaceChildren(...parts, svg("g", { class: "arcs" }));
   draw_arcs(map, now.weights[head]);
+}
+
+// All that stays as long as the words do: making it takes longer than changing its colours. A cell's x is its key, its y
+// its query.
+function build_map(map) {
+  const [n, size, top] = [state.words.length, cell_size(), top_of_cells()];
+  const numbers = state.words.map((_, i) => i);
+  const in_cells = { transform: `translate(${LEFT} ${top}) scale(${size})` };
+  const square = { width: 1, height: 1 };
+  const cells = numbers.flatMap((y) => numbers.map((x) => svg("rect", { x, y, ...square })));
+  const edges = ["white", "chosen"].map((name) => svg("rect", { class: name, ...square }));
+  const slanted = (i) => `translate(${LEFT + (i + 0.5) * size} ${top - 6}) rotate(-50)`;
+  map.dataset.words = state.words.join(" ");
+  map.setAttribute("viewBox", `0 0 ${MAP.width} ${top + n * size + 4}`);
+  map.replaceChildren(
+    svg("g", { class: "cells", ...in_cells }, ...cells),
+    svg("g", { class: "edges", ...in_cells }, ...edges),
+    svg("g", {}, ...numbers.map((i) => svg("text", { transform: slanted(i) }))),
+    svg("g", {}, ...numbers.map((i) => svg("text", { class: "label", x: MAP.arcs + 4, y: row_y(i), "data-query": i }))),
+    svg("g", { class: "arcs" }),
+  );
+}
+
+// {query, key} of the cell or label at an event; key is null on a label, both are null elsewhere.
+function cell_at(target) {
+  if (target.matches(".cells rect")) return { query: Number(target.getAttribute("y")), key: Number(target.getAttribute("x")) };
+  return { query: target.matches(".label") ? Number(target.dataset.query) : null, key: null };
 }
 
 // From the row that is shown to each word it looks at: the wider, the more weight.
