@@ -115,17 +115,19 @@ class Browser:
             self.send("Input.dispatchKeyEvent", type="keyDown", **event, **({"text": typed} if typed else {}))
             self.send("Input.dispatchKeyEvent", type="keyUp", **event)
 
+    def point(self, selector: str) -> tuple[float, float]:
+        """Move the real pointer to the middle of an element, and return where that is."""
+        node = f"document.querySelector({json.dumps(selector)})"
+        self.run(f"{node}.scrollIntoView({{block: 'center'}})")
+        box = self.run(f"(({{x, y, width, height}}) => [x + width / 2, y + height / 2])({node}.getBoundingClientRect())")
+        self.send("Input.dispatchMouseEvent", type="mouseMoved", x=box[0], y=box[1])
+        return box
+
     def click(self, selector: str) -> None:
         """A real click into the middle of an element."""
-        name = json.dumps(selector)
-        self.run(f"document.querySelector({name}).scrollIntoView({{block: 'center'}})")
-        box = self.run(
-            f"(({{x, y, width, height}}) => [x + width / 2, y + height / 2])"
-            f"(document.querySelector({name}).getBoundingClientRect())"
-        )
-        for kind in ("mouseMoved", "mousePressed", "mouseReleased"):
-            button = {} if kind == "mouseMoved" else {"button": "left", "clickCount": 1}
-            self.send("Input.dispatchMouseEvent", type=kind, x=box[0], y=box[1], **button)
+        x, y = self.point(selector)
+        for kind in ("mousePressed", "mouseReleased"):
+            self.send("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
 
     def screenshot(self, path: Path, width: int, height: int | None = None, *, dark: bool = False) -> None:
         """The whole page, or its first `height` pixels."""

@@ -76,6 +76,12 @@ def test_the_page_asks_for_nothing_else(page):
     assert "default-src 'none'" in text
 
 
+def test_the_committed_page_is_from_a_full_run_of_these_scripts():
+    text = (OUTPUTS / "02_explore.html").read_text(encoding="utf-8")
+    assert '"fast":false' in text and len(text.encode()) < MAX_BYTES
+    assert [name for name in (*SCRIPTS, "style.css") if read(name) not in text] == []
+
+
 def test_the_scripts_can_be_read():
     for name in SCRIPTS:
         lines = read(name).splitlines()
@@ -149,9 +155,7 @@ def test_the_recorded_numbers_are_those_of_the_model():
 
 @needs_browser
 def test_the_committed_page_agrees_with_torch():
-    path = OUTPUTS / "02_explore.html"
-    assert '"fast":false' in path.read_text(encoding="utf-8")
-    assert checked(path).startswith("check: passed")
+    assert checked(OUTPUTS / "02_explore.html").startswith("check: passed")
 
 
 @needs_browser
@@ -271,6 +275,27 @@ def test_by_keyboard_alone(page, browser):
     assert query == browser.run("state.hidden") and browser.run("state.head") == 0
     assert browser.text("#spoken").startswith(f"head 0, <is> → {SENTENCE.split()[key]}: ")
     assert browser.run("by_id('path-key').selectedOptions[0].textContent") == f"{key + 1} {SENTENCE.split()[key]}"
+
+
+@needs_browser
+def test_by_pointer(page, browser):
+    browser.open(page)
+    looking = "[...new Set([...document.querySelectorAll('.label.looking')].map((label) => label.dataset.query))].join()"
+    browser.click("[data-head='2'] .cells rect[x='3'][y='4']")
+    assert browser.run("[state.head, state.query, state.key, state.hidden]") == [2, 4, 3, GAP]
+    assert browser.run("['head', 'query', 'key'].map((name) => by_id(`path-${name}`).value)") == ["2", "4", "3"]
+    browser.click("[data-head='1'] .label[data-query='1']")  # a whole row: the path shows its largest weight
+    assert browser.run("[state.head, state.query, state.key]") == [1, 1, None]
+    browser.point("[data-word='8']")
+    assert browser.run(looking) == "8" and browser.run("state.query") == 1  # pointing changes nothing that stays
+    browser.point("[data-head='3'] .cells rect[x='0'][y='5']")
+    assert browser.run(looking) == "5"
+    browser.point("h1")
+    assert browser.run(looking) == "1"
+    browser.click("[data-word='8']")
+    assert browser.run("state.hidden") == 8 and browser.run(looking) == "8"
+    browser.click("#copy")
+    browser.wait_for("[say('copied'), say('not_copied')].includes(by_id('effect').textContent)")
 
 
 @needs_browser

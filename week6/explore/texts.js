@@ -161,7 +161,7 @@ const TEXTS = {
     product: "곱",
     sum: "합",
     step_dot: "1. q · k: 특징끼리 곱해서 모두 더합니다(특징 {d}개).",
-    step_scale: "2. 값을 곱합니다: {score} × {factor} = {scaled}.",
+    step_scale: "2. 스위치에서 정한 값을 곱합니다: {score} × {factor} = {scaled}.",
     step_softmax: "3. 모든 key에 걸친 softmax: 각 score를 e의 지수로 올리고(먼저 가장 큰 score를 빼는데, 그래도 weight는 같습니다) 그 합으로 나눕니다.",
     step_result: "그래서 “{query}” → “{key}”의 weight는 {power} / {sum} = {weight}입니다.",
     masked: "가려짐",
