@@ -14,6 +14,8 @@ from numbers import Integral
 import torch
 from torch import Tensor, nn
 
+from common import precision  # noqa: F401 (float64 and one thread)
+
 
 def attention_weights(
     q: Tensor, k: Tensor, mask: Tensor | None = None, *, bias: Tensor | None = None, scale: float | None = None

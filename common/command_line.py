@@ -9,24 +9,25 @@ import argparse
 import os
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 FORMATS = ("png", "svg", "pdf")
 MAX_SEED = 2**32 - 1
-COMMON_FLAGS = ("out", "fast", "seed", "format", "dpi", "show")
+COMMON_FLAGS = ("out", "fast", "seed", "format", "dpi", "show", "verbose")
 
 
-def _end_quietly_on_ctrl_c(kind, error, traceback) -> None:
-    if not issubclass(kind, KeyboardInterrupt):
-        sys.__excepthook__(kind, error, traceback)
-        return
-    sys.stdout.flush()
-    print("\nInterrupted.", file=sys.stderr, flush=True)
-    os._exit(130)  # not sys.exit, which an excepthook cannot turn into a status
+def _end_quietly(kind, error, traceback) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        sys.stdout.flush()
+        print("\nInterrupted.", file=sys.stderr, flush=True)
+        os._exit(130)  # not sys.exit, which an excepthook cannot turn into a status
+    if issubclass(kind, BrokenPipeError):  # the reader of a pipe (head, less) has seen enough
+        os._exit(1)
+    sys.__excepthook__(kind, error, traceback)
 
 
-sys.excepthook = _end_quietly_on_ctrl_c
+sys.excepthook = _end_quietly
 
 
 def ascii_only(text: str) -> str:
@@ -43,12 +44,19 @@ def console_path(path: Path) -> str:
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse that refuses abbreviated flags and answers a mistake with one ASCII line and status 2."""
+    """argparse that refuses abbreviated flags and answers a mistake with one ASCII line and status 2.
 
-    def __init__(self, **kwargs):
+    Args:
+        raises: in a notebook a mistake is a ValueError, for there is no process to end.
+    """
+
+    def __init__(self, *, raises: bool = False, **kwargs):
         super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **kwargs)
+        self.raises = raises
 
     def error(self, message: str):
+        if self.raises:
+            raise ValueError(f"LAB_FLAGS: {message}")
         self.exit(2, f"{self.prog}: {ascii_only(' '.join(message.split()))} (--help lists the flags)\n")
 
 
@@ -67,6 +75,50 @@ def whole_number(low: int, high: int) -> Callable[[str], int]:
     return parse
 
 
+def divisor_of(width: int) -> Callable[[str], int]:
+    """An argparse type: a number that divides the width, as a number of heads must."""
+    allowed = [str(n) for n in range(1, width + 1) if width % n == 0]
+
+    def parse(text: str) -> int:
+        if text not in allowed:
+            raise argparse.ArgumentTypeError(f"{text!r} does not divide the width {width}; allowed: {', '.join(allowed)}")
+        return int(text)
+
+    return parse
+
+
+def noise_level(text: str) -> float:
+    """An argparse type: a standard deviation from 0 to 10."""
+    try:
+        value = float(f"{float(text):g}") + 0.0  # as it is shown; turns -0 into 0
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 10:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a standard deviation from 0 to 10")
+    return value
+
+
+class Ordered(argparse.Action):
+    """Several values, in ascending order and each once."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        setattr(namespace, self.dest, sorted(set(values)))
+
+
+def sentence_of(known: Collection[str], most: int) -> Callable[[str], list[str]]:
+    """An argparse type: 2 to `most` of the known words; capitals and punctuation are ignored."""
+
+    def parse(text: str) -> list[str]:
+        words = "".join(c for c in text.lower() if c not in ",.!?;:").split()
+        unknown = [repr(word) for word in words if word not in known]
+        if unknown or not 2 <= len(words) <= most:
+            problem = f"unknown word {unknown[0]}" if unknown else f"{len(words)} words, not 2 to {most}"
+            raise argparse.ArgumentTypeError(f"{problem}; known words: {', '.join(sorted(known))}")
+        return words
+
+    return parse
+
+
 def add_common_arguments(parser: Parser) -> None:
     """The flags that scripts and runner share."""
     parser.add_argument("--out", metavar="DIR", help="folder for figures and results (default: outputs/)")
@@ -79,6 +131,10 @@ def add_common_arguments(parser: Parser) -> None:
 def output_folder(parser: Parser, out: str | None, default: Path) -> Path:
     """The folder, made and tried; a one-line error and status 2 if it cannot be written."""
     folder = default if out is None else Path(out)
+    try:
+        os.getcwd()
+    except OSError:
+        parser.error("the folder you are in no longer exists; change to another one")
     try:
         if out == "" or (folder.exists() and not folder.is_dir()):
             parser.error(f"argument --out: {out!r} is not a folder; give a folder, which is made if it is missing")

@@ -7,6 +7,8 @@ import copy
 import torch
 from torch import Tensor, nn
 
+from common import precision  # noqa: F401 (float64 and one thread)
+
 
 def silenced(model: nn.Module, *heads: int) -> nn.Module:
     """A copy whose `heads` contribute nothing: the columns of W_O that read their outputs are zero.

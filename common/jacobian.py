@@ -7,6 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from common import precision  # noqa: F401 (float64 and one thread)
+
 
 def jacobian(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """d function(x)_i / d x_j at x, by autograd.

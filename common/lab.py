@@ -1,24 +1,37 @@
-"""The run of a lab: its flags, its console output, its findings and figures, and an orderly end.
+"""The run of a lab. The same file works as a script, cell by cell, as a notebook, and imported.
 
-Every script ends with `run(main, __file__, add_arguments)`. `main(lab)` prints through `lab.section`, `lab.say` and
-`lab.table`, keeps its numbers with `lab.record` and writes its pictures with `lab.figure`.
+    lab = Lab(2, globals())                       # in the first cell
+    if lab.section("2. Why divide by sqrt(d_k)"): # prints the heading; true in a script and in a cell, false on import
+        lab.record("scaling", {"entropy": {"scaled": x}})           # kept as scaling.entropy.scaled
+        lab.say("The entropy is {scaling.entropy.scaled:.2f} nats.")  # prints what was kept
+        lab.say("In the median start it is {scaling.entropy.scaled@median:.2f}.")  # prints what the study found
+        lab.figure(fig, "01_scaling_effect")      # a script writes the file, a cell shows the figure below it
+    if lab:                                       # in further cells of the section
+    lab.finish()                                  # in the last cell: a script writes its findings
+
+A script takes its flags from the command line. Cells take them from the environment variable LAB_FLAGS (in a first cell:
+`%env LAB_FLAGS=--fast --seed 3`) or from `Lab(2, globals(), flags="--fast")`; they write no file and may be run again.
 """
 
 from __future__ import annotations
 
-import argparse
 import gc
+import json
 import os
+import shlex
+import string
 import sys
 import textwrap
-import time
 import zlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 from common.command_line import COMMON_FLAGS, Parser, add_common_arguments, console_path, output_folder
+from common.progress import WIDTH
 from common.results import Results, write_whole
+from common.study import Study
 
 gc.disable()  # a third of the time in which these two load is a search for garbage among what stays until the end
 import matplotlib.pyplot as plt
@@ -28,34 +41,70 @@ from matplotlib.figure import Figure
 gc.freeze()  # nor is it searched later, which saves half a second at exit
 gc.enable()
 
+from common import precision  # noqa: F401 (float64 and one thread)
 from common.plotting import figure_bytes, use_style
 
-Item = TypeVar("Item")
-WIDTH = 96  # columns of the console output
-
-
-class LabError(Exception):
-    """Something the user has to mend (a full disk, a file that is locked): shown as one line, without a traceback."""
+KINDS = Path(__file__).resolve().parents[1] / "week6" / "kinds.json"  # by lab and key: what is not exact to a thousandth
+RECORDED_AS = {"exact": {}, "zero": {"atol": 1e-9}, "draw": {"draw": True}, "choice": {"choice": True}}
 
 
 class Lab:
-    """One run of one lab.
+    """One run of one lab; true unless the file is imported, or this section is skipped.
+
+    Args:
+        number: of the lab.
+        namespace: the file's `globals()`, which tell how it runs.
+        add_arguments: adds the lab's own flags to a parser.
+        flags: for cells, instead of LAB_FLAGS, e.g. "--fast --seed 3".
 
     Attributes:
-        number: of the lab, from the script's name.
-        options: the parsed flags, `options.seed` and the lab's own among them.
-        out: the folder that receives the figures and `NN_results.json`.
+        options: the flags, `options.seed` and the lab's own among them.
         fast: whether this is a smoke run with less training.
+        verbose: whether to print what only a maintainer wants.
+        study: what many random starts found; false if there is no study, or if this run is another experiment than the
+            study's, by its own flags or --fast.
+        only: how the titles of the sections begin that run, e.g. "3."; the others are skipped. All run by default.
+
+    Raises:
+        ValueError: in a cell, for flags that do not exist; a script ends with one line and status 2.
     """
 
-    def __init__(self, script: Path, options: argparse.Namespace):
-        torch.set_num_threads(1)  # at these sizes more threads are slower, and less reproducible
-        use_style()
-        self.number = int(script.name[:2])
-        self.options, self.out, self.fast = options, options.out, options.fast
-        own = {k: v for k, v in vars(options).items() if k not in COMMON_FLAGS}
-        self._results = Results(lab=self.number, seed=options.seed, fast=self.fast, options=own, figures={})
-        self._written: list[str] = []
+    def __init__(
+        self,
+        number: int,
+        namespace: Mapping[str, Any],
+        add_arguments: Callable[[Parser], None] | None = None,
+        flags: str | None = None,
+    ):
+        file = namespace.get("__file__")
+        runs = namespace["__name__"] == "__main__"
+        # a kernel runs its cells as __main__, too, but they are not the file on its command line
+        self._is_script = runs and file is not None and Path(sys.argv[0]).resolve() == Path(file).resolve()
+        self._is_cell = runs and not self._is_script
+        self._script = Path(file or "cells").resolve()
+        self._figures: list[str] = []
+        self._title = self.only = ""
+        parser = Parser(prog=self._script.name, description=namespace.get("__doc__"), raises=self._is_cell)
+        add_common_arguments(parser)
+        parser.add_argument("--show", action="store_true", help="open the figures in windows at the end")
+        parser.add_argument("--verbose", action="store_true", help="print more numbers")
+        if add_arguments is not None:
+            add_arguments(parser)
+        self.options = parser.parse_args(self._words(flags))
+        self.fast, self.verbose = self.options.fast, self.options.verbose
+        own, usual = (_own_flags(options) for options in (self.options, parser.parse_args([])))
+        self._kinds = json.loads(KINDS.read_text(encoding="ascii")).get(f"{number:02d}", {})
+        self._results = Results(lab=number, seed=self.options.seed, fast=self.fast, options=own)
+        if self._is_script:
+            self._prepare_script(parser)
+        self.study = Study(number if self and own == usual and not self.fast else 0)
+        if self:
+            use_style()
+            if self.fast:
+                self.say("--fast, a smoke run: hardly anything is trained, and the numbers below mean little.")
+
+    def __bool__(self) -> bool:
+        return (self._is_script or self._is_cell) and self._title.startswith(self.only)
 
     # --- randomness -------------------------------------------------------------------------------------------------
 
@@ -67,13 +116,23 @@ class Lab:
         """A fresh generator for one section's data."""
         return torch.Generator().manual_seed(self.seed(section))
 
-    # --- console ----------------------------------------------------------------------------------------------------
+    # --- what a cell shows ------------------------------------------------------------------------------------------
 
-    def section(self, title: str) -> None:
-        print(f"{title}\n{'-' * len(title)}", flush=True)
+    def section(self, title: str) -> bool:
+        """Print a heading; whether the section runs."""
+        self._title = title
+        if self:
+            print(f"{title}\n{'-' * len(title)}", flush=True)
+        return bool(self)
 
-    def say(self, text: str) -> None:
-        """One paragraph, wrapped, and an empty line."""
+    def say(self, text: str, **values: object) -> None:
+        """One paragraph, wrapped, and an empty line.
+
+        Args:
+            text: in it {key} stands for what was recorded, {key@median} for a statistic of the study (median, q10, q90,
+                min, max, n), {name} for one of the values.
+        """
+        text = _Template(self._results.values, self.study).vformat(text, (), values)
         print(textwrap.fill(" ".join(text.split()), WIDTH), end="\n\n", flush=True)
 
     def table(self, header: Sequence[str], rows: Iterable[Sequence], *, digits: int = 2) -> None:
@@ -85,105 +144,105 @@ class Lab:
             print("  " + "  ".join(padded).rstrip())
         print(flush=True)
 
-    def progress(self, items: Collection[Item], label: str) -> Iterator[Item]:
-        """Iterate with a sign of life: one line updated in place on a terminal, a line every ten seconds in a log."""
-        live = sys.stdout.isatty()
-        start = last = time.perf_counter()
-        for done, item in enumerate(items, 1):
-            yield item
-            now = time.perf_counter()
-            if now - last >= (0.1 if live else 10.0):
-                last = now
-                line = f"  {label}: {100 * done // len(items)} % after {now - start:.0f} s"
-                print(f"\r{line:<{WIDTH}}" if live else line, end="" if live else "\n", flush=True)
-        if live:
-            print(f"\r{'':<{WIDTH}}\r", end="", flush=True)
+    def figure(self, fig: Figure, name: str) -> None:
+        """A script writes the figure in every format asked for; a cell shows it."""
+        if self._is_cell:
+            plt.show()
+            return
+        for suffix in () if os.environ.get("LAB_NO_FIGURES") else self.options.format:  # a study needs the numbers only
+            self.write(f"{name}.{suffix}", figure_bytes(fig, suffix, self.options.dpi))
+        if not self.options.show:
+            plt.close(fig)
 
     # --- what is kept -----------------------------------------------------------------------------------------------
 
-    def record(self, key: str, value: float, *, rtol: float, atol: float = 0.0) -> float:
-        """Keep a finding in `NN_results.json` and return it as kept; see `Results.record`."""
-        return self._results.record(key, value, rtol=rtol, atol=atol)
+    def record(self, key: str, values: Any) -> Any:
+        """Keep findings under dotted keys and return them as kept, rounded to six digits.
 
-    def record_all(self, prefix: str, values: Mapping[str, float], *, rtol: float, atol: float = 0.0) -> dict[str, float]:
-        """`record` each value under "prefix.name"; returns them by name."""
-        return {n: self.record(f"{prefix}.{n}", v, rtol=rtol, atol=atol) for n, v in values.items()}
+        Args:
+            key: of a number; of a mapping the part before the dot. {"scaled": {"d512": x}} under "entropy" is kept as
+                entropy.scaled.d512.
+            values: a number, or a mapping from names to numbers or mappings.
+
+        Raises:
+            ValueError: a value that is not finite, or, in a script, a key that is used twice.
+        """
+        if isinstance(values, Mapping):
+            return {name: self.record(f"{key}.{name}", value) for name, value in values.items()}
+        if self._is_cell:
+            self._results.values.pop(key, None)  # it may be run again
+        kind = next((kind for pattern, kind in self._kinds.items() if fnmatchcase(key, pattern)), "exact")
+        return self._results.record(key, values, **RECORDED_AS[kind])
 
     def record_seconds(self, key: str, seconds: float) -> float:
         """Keep a wall-clock time, apart from the findings, because it differs on every machine."""
         self._results.seconds[key] = float(f"{seconds:.3g}")
         return seconds
 
-    def figure(self, fig: Figure, name: str) -> None:
-        """Write a figure in every format asked for, and close it unless --show wants it."""
-        for suffix in self.options.format:
-            self.write(f"{name}.{suffix}", figure_bytes(fig, suffix, self.options.dpi))
-        self._results.run["figures"][name] = " ".join(fig.get_suptitle().split())
-        if not self.options.show:
-            plt.close(fig)
-
     def write(self, name: str, content: bytes) -> None:
-        """Write a file of this run, whole or not at all."""
-        self._write(name, content)
-        self._written.append(name)
+        """A script writes a file beside its figures, whole or not at all; a cell writes nothing."""
+        if not self._is_script:
+            return
+        try:
+            write_whole(self.options.out / name, content)
+        except OSError as error:
+            sys.exit(f"{self._script.name}: cannot write {console_path(self.options.out / name)}: {error.strerror}")
+        self._figures.append(name)
 
     def finish(self) -> None:
-        """Write the findings, say where everything is, and show the figures if asked."""
-        name = f"{self.number:02d}_results.json"
-        self._write(name, self._results.to_json())
-        self.section(f"Written to {console_path(self.out)}")
-        print(textwrap.indent("\n".join([*self._written, name]), "  "), flush=True)
+        """A script writes its findings, says where everything is, and shows the figures if asked."""
+        if self._is_cell:
+            self.say("In cells nothing was written. Run as a script, this lab writes its figures and findings to outputs/.")
+        if not self._is_script:
+            return
+        number = f"{self._results.run['lab']:02d}"
+        if self._results.seconds:
+            self.write(f"{number}_seconds.json", self._results.seconds_to_json())
+        self.write(f"{number}_results.json", self._results.to_json())
+        self.only = ""  # the end is never skipped
+        self.section(f"Written to {console_path(self.options.out)}")
+        print(textwrap.indent("\n".join(self._figures), "  "), flush=True)
         if self.options.show:
             plt.show()
 
-    def _write(self, name: str, content: bytes) -> None:
-        try:
-            write_whole(self.out / name, content)
-        except OSError as error:
-            raise LabError(f"cannot write {console_path(self.out / name)}: {error.strerror}") from error
+    # --- how it starts ----------------------------------------------------------------------------------------------
+
+    def _words(self, flags: str | None) -> list[str]:
+        """The command line of a script, or what stands for it in cells."""
+        if self._is_script:
+            return sys.argv[1:]
+        return shlex.split(flags or os.environ.get("LAB_FLAGS", "")) if self._is_cell else []
+
+    def _prepare_script(self, parser: Parser) -> None:
+        options = self.options
+        options.format = list(dict.fromkeys(options.format or ["png"]))
+        options.dpi = options.dpi or (75 if self.fast else 150)
+        if not options.show:
+            plt.switch_backend("Agg")  # draws into memory: no display is needed
+        elif plt.get_backend().lower() == "agg":
+            parser.error("argument --show: there is no display here; leave it out and open the files instead")
+        options.out = output_folder(parser, options.out, self._script.parent / "outputs" / ("fast" if self.fast else ""))
+        if hasattr(sys.stdout, "reconfigure"):  # IPython's has no encoding to fear
+            sys.stdout.reconfigure(errors="backslashreplace")
 
 
-def open_lab(
-    script: str | Path,
-    argv: Sequence[str],
-    add_arguments: Callable[[Parser], None] | None = None,
-    doc: str | None = None,
-) -> Lab:
-    """Read the flags of a script and make its Lab; a mistake ends with one line and status 2 before any work."""
-    script = Path(script).resolve()
-    parser = Parser(prog=script.name, description=doc)
-    add_common_arguments(parser)
-    parser.add_argument("--show", action="store_true", help="open the figures in windows at the end")
-    if add_arguments is not None:
-        add_arguments(parser)
-    options = parser.parse_args(argv)
-    options.format = list(dict.fromkeys(options.format or ["png"]))
-    options.dpi = options.dpi or (75 if options.fast else 150)
-    _choose_backend(parser, options.show)
-    default = script.parent / "outputs" / ("fast" if options.fast else "")
-    options.out = output_folder(parser, options.out, default)
-    return Lab(script, options)
+def _own_flags(options) -> dict[str, Any]:
+    """Those that not every lab has: with others the run is another experiment."""
+    return {name: value for name, value in vars(options).items() if name not in COMMON_FLAGS}
 
 
-def _choose_backend(parser: Parser, show: bool) -> None:
-    if not show:
-        plt.switch_backend("Agg")  # draws into memory: no display is needed
-    elif plt.get_backend().lower() == "agg":
-        parser.error("argument --show: there is no display here; leave it out and open the files instead")
+class _Template(string.Formatter):
+    """Format strings whose {dotted.keys} are records, {dotted.keys@median} statistics of the study, and whose other {names}
+    are keyword arguments."""
 
+    def __init__(self, records: Mapping[str, Mapping[str, float]], study: Study):
+        self.records, self.study = records, study
 
-def run(main: Callable[[Lab], None], script: str, add_arguments: Callable[[Parser], None] | None = None) -> None:
-    """Run a lab as a script: flags from the command line, one line instead of a traceback for a user's mistake."""
-    sys.stdout.reconfigure(errors="backslashreplace")
-    doc = sys.modules["__main__"].__doc__
-    lab = open_lab(script, sys.argv[1:], add_arguments, doc)
-    if lab.fast:
-        lab.say("--fast, a smoke run: hardly anything is trained, and the numbers below mean little.")
-    try:
-        main(lab)
-        lab.finish()
-    except LabError as error:
-        sys.exit(f"{Path(script).name}: {error}")
-    except BrokenPipeError:  # the reader of a pipe (head, less) has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+    def get_field(self, field_name: str, args: Sequence, kwargs: Mapping[str, Any]) -> tuple[Any, str]:
+        key, _, name = field_name.partition("@")
+        if name:
+            found = self.study.n if name == "n" else self.study.statistic(key, name)
+            if found is None:
+                raise KeyError(f"the study has no {field_name}")
+            return found, field_name
+        return self.records[key]["value"] if key in self.records else kwargs[key], field_name

@@ -55,9 +55,11 @@ def use_style() -> None:
 
 
 def figure_bytes(fig: Figure, suffix: str, dpi: int) -> bytes:
-    """The figure as a file's content; suffix is "png", "svg" or "pdf"."""
+    """The figure as a file's content; suffix is "png", "svg" or "pdf". Its title, the finding, stands in the metadata, too."""
     buffer = io.BytesIO()
-    fig.savefig(buffer, format=suffix, dpi=dpi, metadata=_METADATA[suffix])
+    title = " ".join(fig.get_suptitle().split())
+    metadata = _METADATA[suffix] | ({"Title": title} if title else {})
+    fig.savefig(buffer, format=suffix, dpi=dpi, metadata=metadata)
     return buffer.getvalue()
 
 
@@ -175,6 +177,24 @@ def seed_dots(ax: Axes, values: Mapping[str, Sequence[float]], styles: Sequence[
     ax.set(xscale="log", xlim=(min(means) / room**0.5, max(means) * room), ylim=(len(means) - 0.4, -0.6))
     decades(ax.xaxis)
     ax.set_yticks(range(len(means)), values)
+
+
+def start_dots(ax: Axes, at: float, values: Sequence[float], *, along: str = "y", width: float = 0.3) -> None:
+    """What the starts of the study gave: small grey dots beside the place `at`, on the axis `along`; none without a study."""
+    across = at + width * (np.arange(len(values)) * 0.618034 % 1 - 0.5)  # golden steps: neighbours never lie together
+    x, y = (across, values) if along == "y" else (values, across)
+    ax.plot(x, y, "o", color="0.55", ms=3, mew=0, alpha=0.8, zorder=1.5)
+
+
+def start_band(ax: Axes, x: Sequence[float], values: Sequence[Sequence[float]], **style) -> None:
+    """Behind a curve over x, what the starts of the study gave: a band from their 10 to their 90 % quantile.
+
+    Args:
+        values: for each x what the starts gave; no band where there is none.
+    """
+    if all(len(starts) for starts in values):
+        low, high = np.quantile(np.array(values), [0.1, 0.9], axis=1)
+        ax.fill_between(x, low, high, **{"color": "0.6", "alpha": 0.25, "linewidth": 0, "zorder": 1} | style)
 
 
 def number(x: float, digits: int = 3) -> str:

@@ -3,31 +3,23 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import OneCycleLR
 
-
-class PlainAdamW(torch.optim.AdamW):
-    """torch's AdamW, without the second that its first step spends on loading a compiler that is not used here.
-
-    Three methods carry decorators that only tell the compiler (torch.compile) to leave them alone; they are taken off.
-    """
-
-    add_param_group = inspect.unwrap(torch.optim.AdamW.add_param_group)
-    zero_grad = inspect.unwrap(torch.optim.AdamW.zero_grad)
-    step = torch.no_grad()(inspect.unwrap(torch.optim.AdamW.step))
+from common import precision  # noqa: F401 (float64 and one thread)
+from common.progress import progress
 
 
 def train(
     model: nn.Module,
     loss_at: Callable[[int], Tensor],
-    steps: Iterable[int],
     n_steps: int,
     *,
     lr: float,
+    label: str = "training",
     warmup: float = 0.1,
     cycle_momentum: bool = True,
     beta_2: float = 0.999,
@@ -37,9 +29,9 @@ def train(
     Args:
         model: its parameters are trained in place; it is left in evaluation mode.
         loss_at: the loss of step i, a scalar tensor.
-        steps: 0, 1, ..., n_steps - 1; a `lab.progress` shows them.
-        n_steps: their number.
+        n_steps: the number of steps.
         lr: the highest learning rate.
+        label: says what is trained while one waits; "" is silent, for one of many trainings.
         warmup: share of the steps that warm up; 0 starts at the full rate, and the same cosine follows.
         cycle_momentum: whether Adam's first beta takes the opposite way, from 0.95 to 0.85 and back; otherwise it is 0.9.
         beta_2: how long AdamW remembers squared gradients; runs of a thousand steps gain from less than the default.
@@ -53,7 +45,7 @@ def train(
     schedule = OneCycleLR(optimizer, lr, total_steps=n_steps, pct_start=warmup, cycle_momentum=cycle_momentum)
     model.train()
     losses = []
-    for step in steps:
+    for step in progress(range(n_steps), label):
         optimizer.zero_grad()
         loss = loss_at(step)
         loss.backward()
@@ -63,3 +55,14 @@ def train(
         losses.append(loss.item())  # a number: a tensor would keep memory of its step from being given back
     model.eval()
     return losses
+
+
+class PlainAdamW(torch.optim.AdamW):
+    """torch's AdamW, without the second that its first step spends on loading a compiler that is not used here.
+
+    Three methods carry decorators that only tell the compiler (torch.compile) to leave them alone; they are taken off.
+    """
+
+    add_param_group = inspect.unwrap(torch.optim.AdamW.add_param_group)
+    zero_grad = inspect.unwrap(torch.optim.AdamW.zero_grad)
+    step = torch.no_grad()(inspect.unwrap(torch.optim.AdamW.step))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from common.attention import MultiHeadAttention, check_size
@@ -62,36 +63,51 @@ class TransformerBlock(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """(B, T, d_model) -> (B, T, d_model) and the attention weights (B, H, T, T); mask as in attention."""
-        stages, weights = self._flow(x, mask)
-        return list(stages.values())[-1], weights
+        if self.norm == "post":
+            attended, weights = self.attention(x, mask=mask)
+            h = self.norm_1(self.add(x, attended))
+            y = self.norm_2(self.add(h, self.feed_forward(h)))
+        else:
+            attended, weights = self.attention(self.norm_1(x), mask=mask)
+            h = self.add(x, attended)
+            y = self.add(h, self.feed_forward(self.norm_2(h)))
+        return y, weights
+
+    def add(self, x: Tensor, branch: Tensor) -> Tensor:
+        """x + what a sub-layer made of it, the residual; the sub-layer's result alone if `residual` is False."""
+        branch = self.dropout(branch)
+        return x + branch if self.residual else branch
 
     def stages(self, x: Tensor, mask: Tensor | None = None) -> dict[str, Tensor]:
         """Every intermediate result (B, T, d_model), in the order of the data flow: seven, the last is the output."""
-        return self._flow(x, mask)[0]
+        found = {"input": x}
+        parts = {"attention": self.attention, "norm 1": self.norm_1, "feed-forward": self.feed_forward, "norm 2": self.norm_2}
 
-    def _flow(self, x: Tensor, mask: Tensor | None) -> tuple[dict[str, Tensor], Tensor]:
-        return self._post(x, mask) if self.norm == "post" else self._pre(x, mask)
+        def keep(name: str, inputs: tuple[Tensor, ...], output: Tensor | tuple[Tensor, Tensor]) -> None:
+            sum_before = {"post": {"norm 1": "add 1", "norm 2": "add 2"}, "pre": {"norm 2": "add 1"}}[self.norm].get(name)
+            if sum_before:
+                found[sum_before] = inputs[0]
+            found[name] = output[0] if isinstance(output, tuple) else output
 
-    def _post(self, x: Tensor, mask: Tensor | None) -> tuple[dict[str, Tensor], Tensor]:
-        attended, weights = self.attention(x, mask=mask)
-        added = self._add(x, attended)
-        normed = self.norm_1(added)
-        transformed = self.feed_forward(normed)
-        added_2 = self._add(normed, transformed)
-        output = self.norm_2(added_2)
-        names = ("input", "attention", "add 1", "norm 1", "feed-forward", "add 2", "norm 2")
-        return dict(zip(names, (x, attended, added, normed, transformed, added_2, output), strict=True)), weights
+        hooks = [part.register_forward_hook(lambda _, *io, name=name: keep(name, *io)) for name, part in parts.items()]
+        try:
+            y, _ = self(x, mask)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return found if self.norm == "post" else found | {"add 2": y}
 
-    def _pre(self, x: Tensor, mask: Tensor | None) -> tuple[dict[str, Tensor], Tensor]:
-        normed = self.norm_1(x)
-        attended, weights = self.attention(normed, mask=mask)
-        added = self._add(x, attended)
-        normed_2 = self.norm_2(added)
-        transformed = self.feed_forward(normed_2)
-        output = self._add(added, transformed)
-        names = ("input", "norm 1", "attention", "add 1", "norm 2", "feed-forward", "add 2")
-        return dict(zip(names, (x, normed, attended, added, normed_2, transformed, output), strict=True)), weights
 
-    def _add(self, x: Tensor, branch: Tensor) -> Tensor:
-        branch = self.dropout(branch)
-        return x + branch if self.residual else branch
+def torch_block(block: TransformerBlock) -> nn.TransformerEncoderLayer:
+    """nn.TransformerEncoderLayer with the weights of a GELU block, so that it gives the same output."""
+    attention, first, second = block.attention, block.feed_forward[0], block.feed_forward[3]
+    sizes, pre = (attention.d_model, attention.n_heads, first.out_features), block.norm == "pre"
+    theirs = nn.TransformerEncoderLayer(*sizes, dropout=0.0, activation="gelu", batch_first=True, norm_first=pre)
+    projections = (attention.w_q, attention.w_k, attention.w_v)
+    theirs.self_attn.in_proj_weight.data = torch.cat([layer.weight.data for layer in projections])
+    theirs.self_attn.in_proj_bias.data = torch.cat([layer.bias.data for layer in projections])
+    ours = (attention.w_o, first, second, block.norm_1, block.norm_2)
+    targets = (theirs.self_attn.out_proj, theirs.linear1, theirs.linear2, theirs.norm1, theirs.norm2)
+    for target, source in zip(targets, ours, strict=True):
+        target.load_state_dict(source.state_dict())
+    return theirs

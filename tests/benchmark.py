@@ -22,6 +22,8 @@ sys.path.insert(0, str(ROOT))
 import torch  # noqa: E402
 from torch import nn  # noqa: E402
 
+from common.experiments import fit  # noqa: E402
+from common.sines import sines  # noqa: E402
 from common.transformer import TransformerBlock  # noqa: E402
 
 
@@ -61,11 +63,11 @@ def compare_blocks(rounds: int = 9) -> tuple[float, float]:
 def training_speed(n_steps: int = 300, batch: int = 64) -> dict[str, float]:
     """Training steps a second of Lab 5's networks, 20 values in; the median of three trainings in turns."""
     lab = importlib.import_module("week6.05_sequence_modeling")
-    data = lab.sines(n_steps * batch, 20, 0.1, torch.Generator().manual_seed(0))
-    speeds = {name: [] for name in lab.makers()}
+    data = sines(n_steps * batch, 20, 0.1, torch.Generator().manual_seed(0))
+    speeds = {name: [] for name in lab.networks}
     for _ in range(4):
-        for name, make in lab.makers().items():
-            speeds[name].append(n_steps / lab.fit(make, data, data, batch, 1e-2, 0).seconds)
+        for name, make in lab.networks.items():
+            speeds[name].append(n_steps / fit(make, data, data, batch, 1e-2, 0).seconds)
     return {name: median(values[1:]) for name, values in speeds.items()}  # the first turn warms up
 
 

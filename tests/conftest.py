@@ -1,7 +1,8 @@
-"""What the tests share: the labs as modules, and a Lab that writes into a test's own folder."""
+"""What the tests share: the labs as modules, as scripts within a test, and as processes."""
 
 import importlib
 import os
+import runpy
 import shutil
 import subprocess
 import sys
@@ -14,26 +15,22 @@ import matplotlib.pyplot as plt
 import pytest
 import torch
 
-from common.lab import open_lab
+from common import precision  # noqa: F401 (float64 and one thread)
+from week6.__main__ import SCRIPTS as LABS
 
 ROOT = Path(__file__).resolve().parents[1]
-SCRIPTS = sorted((ROOT / "week6").glob("[0-9][0-9]_*.py"))
+SCRIPTS = list(LABS.values())  # the labs as the runner finds them, without a student's copies
 matplotlib.use("Agg")
-torch.set_num_threads(1)  # as the labs do: on these sizes more threads are slower
 
 
 @pytest.fixture(autouse=True)
 def clean_state():
-    """Each test starts with the same random state and leaves no figure and no default dtype behind."""
+    """Each test starts with the same random state and leaves no figure, default dtype or thread behind."""
     torch.manual_seed(0)
     yield
     plt.close("all")
-    torch.set_default_dtype(torch.float32)
-
-
-@pytest.fixture
-def float64():
     torch.set_default_dtype(torch.float64)
+    torch.set_num_threads(1)
 
 
 def load(number: int):
@@ -42,9 +39,14 @@ def load(number: int):
     return importlib.import_module(f"week6.{script.stem}")
 
 
-def make_lab(module, out: Path, *flags: str):
-    """A Lab as a script gets it from its command line."""
-    return open_lab(module.__file__, ["--fast", "--out", str(out), *flags], module.add_arguments)
+def run_script(number: int, out: Path, *flags: str) -> dict:
+    """Run a lab as a script in --fast mode, within this process; returns its top-level names."""
+    script = str(load(number).__file__)
+    argv, sys.argv = sys.argv, [script, "--fast", "--out", str(out), *flags]
+    try:
+        return runpy.run_path(script, run_name="__main__")
+    finally:
+        sys.argv = argv
 
 
 ENCODINGS = ("cp949", "cp1252", "ascii")  # consoles of Korean and Western Windows, and of a bare C locale

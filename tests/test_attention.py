@@ -20,8 +20,6 @@ MASKS = {
     "both": causal_mask(TK) & padding_mask([TK, 4], TK),
 }
 
-pytestmark = pytest.mark.usefixtures("float64")
-
 
 def gradients(output, *inputs):
     """Gradients under a random but fixed weighting of the outputs."""

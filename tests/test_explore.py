@@ -11,7 +11,7 @@ import torch
 
 from browser import FLAGS, Browser, find_browser
 from common.toy_language import IDS, MASK, VOCABULARY, MaskedWordModel, encode, train_masked_words
-from conftest import ROOT, load, make_lab
+from conftest import ROOT, run_script
 from week6.explore.page import PRESETS, SCRIPTS, compute, explore_page, read, record_cases, rounded
 
 OUTPUTS = ROOT / "week6" / "outputs"
@@ -33,7 +33,7 @@ def some_model(n_heads: int = 4) -> MaskedWordModel:
 def trained() -> MaskedWordModel:
     torch.manual_seed(0)
     model = MaskedWordModel(4)
-    train_masked_words(model, range(250), 250, seed=0)
+    train_masked_words(model, 250, seed=0, label="")
     return model
 
 
@@ -104,15 +104,13 @@ def test_both_languages_say_the_same_things():
 
 
 def test_the_lab_writes_the_page_whole_or_not_at_all(tmp_path, monkeypatch):
-    module = load(2)
-    lab = make_lab(module, tmp_path)
-    lab.write("02_explore.html", explore_page(some_model(), seed=0, fast=True))
+    lab = run_script(2, tmp_path)["lab"]
     before = (tmp_path / "02_explore.html").read_bytes()
     assert b'"fast":true' in before
     monkeypatch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         lab.write("02_explore.html", b"half a page")
-    assert (tmp_path / "02_explore.html").read_bytes() == before and len(list(tmp_path.iterdir())) == 1
+    assert (tmp_path / "02_explore.html").read_bytes() == before and not list(tmp_path.glob(".*"))
 
 
 # --- what torch recorded ---
@@ -374,11 +372,14 @@ def test_the_tasks_can_be_done(page, browser):
     assert "It holds" in browser.text("[data-task='2'] .answer")
     browser.run("show_sentence('the cat near the dogs are very cute', 5)")  # here the model is right
     assert "not correct" in browser.text("[data-task='2'] .answer")
-    browser.run("show_sentence('near the dogs the cat is very old', 5)")
+    browser.run("document.querySelectorAll('details').forEach((hint) => { hint.open = true; })")
+    browser.click("[data-example='2']")
     assert "Fooled" in browser.text("[data-task='2'] .answer")
-    browser.run("show_sentence('the cat near the dogs is very cute', 5)")
-    browser.click("#positions")
-    browser.run("show_sentence('the cat sat on the mat', 3)")
+    browser.click("[data-example='3']")
+    assert browser.run("JSON.stringify(changes_of(state))") == browser.run(
+        "JSON.stringify({ ...AS_TRAINED, positions: false })"
+    )
+    browser.run("show_sentence('the girl is very old', 2)")
     answer = browser.text("[data-task='3'] .answer")
     assert "✓ one that falls" in answer and "✓ one that stays" in answer
     browser.click(f"[data-claim='{named[0] if named else 'none'}']")

@@ -4,21 +4,26 @@ import json
 import re
 import shutil
 import subprocess
-from types import SimpleNamespace
+from html import unescape
 
-import matplotlib.pyplot as plt
 import pytest
 
-from common.plotting import panels
-from conftest import load, make_lab
+from common.plotting import figure_bytes, panels
+from common.study import collect
 from week6.index import write_index
 
 needs_git = pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
 
 
-def results(number: int, value: float, *, fast: bool = False, **figures: str) -> str:
-    found = {"answer": {"value": value, "rtol": 0.01}}
-    return json.dumps({"lab": number, "seed": 0, "fast": fast, "options": {}, "figures": figures, "results": found})
+TITLES = {
+    "01_a": 'A "finding" (0.98) \\\\ of',
+    "01_b": "B < 3 & more is so long that it does not fit into a single line of a title",
+}
+
+
+def results(number: int, value: float, *, fast: bool = False) -> str:
+    found = {"answer": {"value": value, "rtol": 0.001}}
+    return json.dumps({"lab": number, "seed": 0, "fast": fast, "options": {}, "results": found})
 
 
 @pytest.fixture
@@ -27,12 +32,20 @@ def course(tmp_path):
     outputs = tmp_path / "outputs"
     outputs.mkdir()
     (tmp_path / "01_first_things.py").touch()
+    (tmp_path / "01_first_things_copy.py").touch()
     (tmp_path / "02_second_things.py").touch()
-    (outputs / "01_results.json").write_text(results(1, 10, **{"01_b": "B < 3 is found", "01_a": 'A "finding"'}))
+    (outputs / "01_results.json").write_text(results(1, 10))
     (outputs / "02_results.json").write_text(results(2, 20))
-    for name in ("01_a.png", "01_b.png", "02_c.svg", "02_explore.html"):
+    draw(outputs, "png")
+    for name in ("02_c.svg", "02_explore.html"):
         (outputs / name).touch()
     return tmp_path
+
+
+def draw(folder, suffix: str) -> None:
+    for name, title in TITLES.items():
+        fig, _ = panels(title, (1,), size=(4, 3))
+        (folder / f"{name}.{suffix}").write_bytes(figure_bytes(fig, suffix, dpi=30))
 
 
 def commit(folder) -> None:
@@ -41,17 +54,29 @@ def commit(folder) -> None:
         subprocess.run([*git, *command], check=True)
 
 
-def index(course, out=None, outcomes=()) -> str:
+def index(course, out=None, failed=()) -> str:
     out = out or course / "outputs"
-    write_index(out, outcomes, course=course)
+    write_index(out, failed, course=course)
     return (out / "index.html").read_text(encoding="utf-8")
 
 
-def test_every_figure_stands_below_its_finding_in_the_order_of_the_lab(course):
+@pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])
+def test_every_figure_stands_below_its_finding(course, suffix):
+    for name in TITLES:
+        (course / "outputs" / f"{name}.png").unlink()
+    draw(course / "outputs", suffix)
     page = index(course)
-    assert re.findall(r"<figcaption>(.*?)<small>", page) == ["B &lt; 3 is found", "A &quot;finding&quot;", "02_c"]
-    assert re.findall(r'<img src="(.*?)"', page) == ["01_b.png", "01_a.png", "02_c.svg"]
-    assert '<h2 id="lab-1">Lab 1: first things</h2>' in page
+    shown = [unescape(text) for text in re.findall(r"<figcaption>(.*?)<small>", page)]
+    assert shown == [*TITLES.values(), "02_c"]  # a file without a title goes by its name
+    images = [] if suffix == "pdf" else [f"01_a.{suffix}", f"01_b.{suffix}"]
+    assert re.findall(r'<img src="(.*?)"', page) == [*images, "02_c.svg"]
+    assert f'<a href="01_a.{suffix}">' in page and '<h2 id="lab-1">Lab 1: first things</h2>' in page
+
+
+def test_of_several_formats_the_picture_is_shown(course):
+    draw(course / "outputs", "pdf")
+    page = index(course)
+    assert page.count("<figcaption>") == 3 and 'src="01_a.png"' in page and 'href="01_a.pdf"' in page
 
 
 def test_every_link_leads_somewhere(course):
@@ -60,12 +85,6 @@ def test_every_link_leads_somewhere(course):
     assert "02_explore.html" in targets and len(targets) > 8
     for target in targets:
         assert f'id="{target[1:]}"' in page if target.startswith("#") else (course / "outputs" / target).exists()
-
-
-def test_a_figure_as_pdf_is_a_link(course):
-    (course / "outputs" / "01_a.png").rename(course / "outputs" / "01_a.pdf")
-    page = index(course)
-    assert '<a href="01_a.pdf">' in page and 'src="01_a.pdf"' not in page
 
 
 def test_two_runs_give_the_same_bytes(course):
@@ -86,7 +105,7 @@ def test_a_fast_run_is_not_compared(course):
     commit(course)
     (course / "outputs" / "02_results.json").write_text(results(2, 21, fast=True))
     page = index(course)
-    assert "1 numbers compared, 0 moved" in page and "no committed numbers): lab 2." in page and "A fast run" in page
+    assert "1 numbers compared, 0 moved" in page and "no committed numbers): lab 2." in page
 
 
 def test_without_git_another_folder_is_compared_with_outputs(course, tmp_path_factory, monkeypatch):
@@ -97,10 +116,27 @@ def test_without_git_another_folder_is_compared_with_outputs(course, tmp_path_fa
     assert "Lab 1: answer: recorded 10, now 11" in index(course, out)
 
 
+def test_draws_are_judged_by_the_study(course):
+    outputs = course / "outputs"
+    draw = results(1, 10).replace('"rtol": 0.001', '"draw": true')
+    runs = [json.loads(draw.replace("10", value)) for value in ("8", "12")]
+    (outputs / "01_study.json").write_bytes(collect(runs)[0])
+    (outputs / "01_results.json").write_text(draw)
+    out = course / "elsewhere"
+    out.mkdir()
+    for value, moved in (("9", 0), ("20", 1)):
+        (out / "01_results.json").write_text(draw.replace("10", value))
+        assert f"1 numbers compared, {moved} moved" in index(course, out)
+
+
+def test_spoilt_results_are_named(course):
+    (course / "outputs" / "01_results.json").write_text('{"lab": 1')
+    assert "Lab 1: 01_results.json: not JSON" in index(course)
+
+
 def test_a_failed_lab_is_marked_even_if_it_left_nothing(course):
     (course / "03_third.py").touch()
-    page = index(course, outcomes=[SimpleNamespace(number=1, status=1), SimpleNamespace(number=3, status=2)])
-    marked = re.findall(r'<h2 id="lab-(\d)">.*</h2>\n<p class="alarm">', page)
+    marked = re.findall(r'<h2 id="lab-(\d)">.*</h2>\n<p class="alarm">', index(course, failed=[1, 3]))
     assert marked == ["1", "3"]
 
 
@@ -112,15 +148,3 @@ def test_an_interrupted_run_leaves_the_old_page_whole(course, monkeypatch):
         index(course)
     assert (course / "outputs" / "index.html").read_text(encoding="utf-8") == before
     assert not list((course / "outputs").glob(".*"))
-
-
-def test_a_lab_keeps_the_titles_of_its_figures(tmp_path):
-    module = load(2)
-    lab = make_lab(module, tmp_path)
-    fig, _ = panels("A finding that is so long that it has to be broken into two lines: 0.98", (1,), size=(4, 3))
-    lab.figure(fig, "02_a")
-    plt.close(fig)
-    lab.finish()
-    kept = json.loads((tmp_path / "02_results.json").read_text(encoding="ascii"))["figures"]
-    assert kept == {"02_a": "A finding that is so long that it has to be broken into two lines: 0.98"}
-    assert "two lines: 0.98<small>" in index(tmp_path, tmp_path)

@@ -1,5 +1,6 @@
 """What all labs share: flags, console, seeds, records and figures. A tiny lab of the test's own stands in for them."""
 
+import json
 import os
 import subprocess
 import sys
@@ -12,27 +13,23 @@ from matplotlib.colors import to_rgb
 
 from common import plotting
 from common.command_line import console_path
-from common.lab import LabError, open_lab
+from common.lab import Lab
+from common.study import Study
 from conftest import ROOT
 
-NEEDS_PROC = pytest.mark.skipif(not os.path.isdir("/proc"), reason="needs a folder that nobody may write to")
 TINY = """
 import sys
 sys.path.insert(0, {root!r})
-from common.lab import run
+from common.lab import Lab
 import matplotlib.pyplot as plt
 
-def main(lab):
-    lab.section("1. A section")
-    lab.record("answer", 42, rtol=0)
-    for i in lab.progress(range(3), "working"):
-        pass
+lab = Lab(9, globals())
+if lab.section("1. A section"):
+    lab.record("answer", 42)
     {body}
     fig, ax = plt.subplots()
     lab.figure(fig, "09_figure")
-
-if __name__ == "__main__":
-    run(main, __file__)
+lab.finish()
 """
 
 
@@ -49,8 +46,30 @@ def tiny(tmp_path):
 
 
 @pytest.fixture
-def lab(tmp_path):
-    return open_lab(tmp_path / "09_tiny.py", ["--out", str(tmp_path / "out"), "--format", "png", "--format", "svg"])
+def script(tmp_path, monkeypatch):
+    """A lab as a script gets it: script("--flag") -> Lab."""
+
+    def make(*flags):
+        monkeypatch.setattr(sys, "argv", [str(tmp_path / "09_tiny.py"), *flags])
+        return Lab(9, {"__name__": "__main__", "__file__": str(tmp_path / "09_tiny.py")})
+
+    return make
+
+
+@pytest.fixture
+def lab(script, tmp_path):
+    return script("--out", str(tmp_path / "out"), "--format", "png", "--format", "svg")
+
+
+@pytest.fixture
+def cells(monkeypatch):
+    """A lab as a notebook gets it, which has no __file__: cells("--flags") -> Lab."""
+
+    def make(words="", **options):
+        monkeypatch.setenv("LAB_FLAGS", words)
+        return Lab(9, {"__name__": "__main__"}, **options)
+
+    return make
 
 
 def test_a_lab_writes_figures_and_results_beside_the_script(tiny, tmp_path):
@@ -59,8 +78,8 @@ def test_a_lab_writes_figures_and_results_beside_the_script(tiny, tmp_path):
     assert sorted(os.listdir(tmp_path / "outputs")) == ["09_figure.png", "09_results.json"]
 
 
-def test_a_fast_run_has_a_folder_of_its_own(tmp_path):
-    assert open_lab(tmp_path / "09_tiny.py", ["--fast"]).out == tmp_path / "outputs" / "fast"
+def test_a_fast_run_has_a_folder_of_its_own(script, tmp_path):
+    assert script("--fast").options.out == tmp_path / "outputs" / "fast"
 
 
 @pytest.mark.parametrize(
@@ -82,11 +101,11 @@ def test_a_fast_run_has_a_folder_of_its_own(tmp_path):
         pytest.param(["--out", "/proc/x"], "may write to", marks=pytest.mark.skipif(not os.path.isdir("/proc"), reason="")),
     ],
 )
-def test_a_mistake_ends_with_one_ascii_line_and_status_2(tmp_path, monkeypatch, capsys, flags, says):
+def test_a_mistake_ends_with_one_ascii_line_and_status_2(script, tmp_path, monkeypatch, capsys, flags, says):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a_file").touch()
     with pytest.raises(SystemExit) as stop:
-        open_lab("09_tiny.py", flags)
+        script(*flags)
     out, error = capsys.readouterr()
     assert stop.value.code == 2 and out == "" and error.isascii()
     assert error.count("\n") == 1 and says in error
@@ -130,20 +149,20 @@ def test_a_closed_pipe_is_no_error(tiny):
     assert process.returncode == 1 and process.stderr == ""
 
 
-def test_seeds_depend_on_section_and_flag(tmp_path):
+def test_seeds_depend_on_section_and_flag(cells):
     def draw(seed, section):
-        lab = open_lab(tmp_path / "09_tiny.py", ["--out", str(tmp_path), "--seed", seed])
-        return torch.rand(3, generator=lab.generator(section)).tolist()
+        return torch.rand(3, generator=cells(f"--seed {seed}").generator(section)).tolist()
 
     assert draw("0", "a") == draw("0", "a")
     assert draw("0", "a") != draw("0", "b")
     assert draw("0", "a") != draw("1", "a")
 
 
-def test_labs_run_on_one_thread(lab):
-    torch.set_num_threads(2)
-    open_lab("09_tiny.py", ["--out", str(lab.out)])
-    assert torch.get_num_threads() == 1
+@pytest.mark.parametrize("module", ["attention", "positional_encoding", "transformer", "training", "toy_language", "lab"])
+def test_everything_is_float64_on_one_thread_also_without_a_lab(module):
+    code = f"import torch, common.{module}; print(torch.get_default_dtype(), torch.get_num_threads())"
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert process.stdout.split() == ["torch.float64", "1"]
 
 
 def test_table_aligns(lab, capsys):
@@ -151,25 +170,125 @@ def test_table_aligns(lab, capsys):
     assert capsys.readouterr().out == "  word     n\n  a      1.0\n  long  12.3\n\n"
 
 
-def test_progress_yields_everything_and_is_silent_when_quick(lab, capsys):
-    assert list(lab.progress(range(5), "working")) == [0, 1, 2, 3, 4]
+def test_a_sentence_shows_what_was_kept(lab, capsys):
+    lab.record("a", {"noise_0.1": {"rnn": 1 / 3}})
+    lab.say("The error is {a.noise_0.1.rnn:.2f} after {n:,} steps.", n=1500)
+    assert capsys.readouterr().out == "The error is 0.33 after 1,500 steps.\n\n"
+    with pytest.raises(KeyError, match=r"a\.rnn"):
+        lab.say("{a.rnn}")
+
+
+def test_records_are_flattened_and_returned_as_kept(lab):
+    assert lab.record("a", {"b": {"c": 1 / 3}, "d": torch.tensor(2.0)}) == {"b": {"c": 0.333333}, "d": 2.0}
+    lab.finish()
+    results = json.loads((lab.options.out / "09_results.json").read_text())["results"]
+    assert {key: entry["value"] for key, entry in results.items()} == {"a.b.c": 0.333333, "a.d": 2.0}
+
+
+def test_the_first_fitting_line_says_what_kind_of_number_it_is(script, tmp_path, monkeypatch):
+    kinds = {"09": {"a.*": "draw", "a.b": "choice", "c": "choice", "d": "zero"}, "10": {"e": "draw"}}
+    (tmp_path / "kinds.json").write_text(json.dumps(kinds))
+    monkeypatch.setattr("common.lab.KINDS", tmp_path / "kinds.json")
+    lab = script()
+    for key in ("a.b", "c", "d", "e"):
+        lab.record(key, 0.0)
+    lab.finish()
+    results = json.loads((lab.options.out / "09_results.json").read_text())["results"]
+    assert results == {
+        "a.b": {"value": 0.0, "draw": True},
+        "c": {"value": 0.0, "choice": True},
+        "d": {"value": 0.0, "rtol": 1e-3, "atol": 1e-9},
+        "e": {"value": 0.0, "rtol": 1e-3},
+    }
+
+
+def test_seconds_stand_apart(script):
+    lab = script()
+    lab.record_seconds("training", 1.23456)
+    lab.finish()
+    assert json.loads((lab.options.out / "09_seconds.json").read_text()) == {"training": 1.23}
+
+
+# --- the study ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def with_study(monkeypatch):
+    """Every lab has a study of three starts."""
+
+    class Three(Study):
+        def __init__(self, lab):
+            super().__init__(lab)
+            self.n = 3 * (lab > 0)
+            self._entries = {"a.b": {"min": 1.0, "q10": 1.2, "median": 2.0, "q90": 3.8, "max": 4.0, "values": [1.0, 2.0, 4.0]}}
+
+    monkeypatch.setattr("common.lab.Study", Three)
+
+
+def test_a_sentence_shows_what_the_study_found(with_study, cells, capsys):
+    cells().say("{a.b@median:.1f}, {a.b@q10:.1f} to {a.b@q90:.1f}, in {n} of {a.b@n} starts", n=2)
+    assert capsys.readouterr().out == "2.0, 1.2 to 3.8, in 2 of 3 starts\n\n"
+    with pytest.raises(KeyError, match=r"the study has no a\.c@median"):
+        cells().say("{a.c@median}")
+
+
+def test_a_run_that_is_another_experiment_has_no_study(with_study, cells):
+    add = lambda parser: parser.add_argument("--heads", type=int, default=4)  # noqa: E731
+    assert cells("--seed 3 --dpi 50", add_arguments=add).study
+    assert not cells("--heads 2", add_arguments=add).study
+    assert not cells("--fast", add_arguments=add).study
+
+
+def test_a_study_run_draws_nothing(script, monkeypatch):
+    monkeypatch.setenv("LAB_NO_FIGURES", "1")
+    lab = script()
+    lab.figure(plt.figure(), "09_a")
+    lab.finish()
+    assert os.listdir(lab.options.out) == ["09_results.json"] and not plt.get_fignums()
+
+
+# --- the four ways to run -------------------------------------------------------------------------------------------
+
+
+def test_an_import_runs_no_section_and_reads_no_flags(monkeypatch, capsys):
+    monkeypatch.setenv("LAB_FLAGS", "--unknown")
+    monkeypatch.setattr(sys, "argv", ["pytest", "--unknown"])
+    lab = Lab(1, {"__name__": "week6.01_attention_basics", "__file__": "01_attention_basics.py"})
+    assert not lab and not lab.section("1. A section") and lab.options.seed == 0
+    lab.finish()
     assert capsys.readouterr().out == ""
 
 
-def test_progress_in_a_log_is_a_line_every_ten_seconds(lab, capsys, monkeypatch):
-    clock = iter(range(0, 1000, 4))
-    monkeypatch.setattr("common.lab.time.perf_counter", lambda: float(next(clock)))
-    list(lab.progress(range(10), "working"))
-    assert capsys.readouterr().out.splitlines()[0] == "  working: 30 % after 12 s"
+def test_cells_take_lab_flags_and_ignore_the_command_line_of_the_kernel(cells, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["ipykernel_launcher.py", "-f", "kernel.json"])
+    lab = cells("--fast --seed 3")
+    assert lab and lab.fast and lab.options.seed == 3
+    assert cells("--fast", flags="--seed 5").options.seed == 5
 
 
-def test_progress_on_a_terminal_stays_on_one_line(lab, capsys, monkeypatch):
-    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
-    clock = iter(range(1000))
-    monkeypatch.setattr("common.lab.time.perf_counter", lambda: float(next(clock)))
-    list(lab.progress(range(4), "working"))
-    out = capsys.readouterr().out
-    assert "\n" not in out and "50 %" in out and out.endswith("\r")
+def test_a_mistake_in_cells_is_an_error_that_names_the_flag(cells):
+    with pytest.raises(ValueError, match=r"LAB_FLAGS: .*--fats"):
+        cells("--fats")
+
+
+def test_cells_write_nothing_and_may_be_run_again(cells, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    shown = []
+    monkeypatch.setattr(plt, "show", lambda: shown.append(plt.get_fignums()))
+    lab = cells("--out folder")
+    for value in (1.0, 2.0):
+        assert lab.section("1. A section") and lab.record("answer", value) == value
+        lab.figure(plt.figure(), "09_figure")
+    lab.say("{answer}")
+    lab.finish()
+    assert len(shown) == 2 and os.listdir(tmp_path) == []
+    assert "2.0" in capsys.readouterr().out
+
+
+def test_a_script_refuses_a_key_twice(lab):
+    lab.record("answer", 1.0)
+    with pytest.raises(ValueError, match="answer is recorded twice"):
+        lab.record("answer", 1.0)
 
 
 def test_console_path_is_ascii(tmp_path, monkeypatch):
@@ -188,7 +307,7 @@ def test_figures_carry_no_date_and_come_out_byte_for_byte_the_same(lab):
         fig, ax = plt.subplots()
         ax.plot([1, 2], [3, 4])
         lab.figure(fig, "09_a")
-        contents.append([(lab.out / f"09_a.{suffix}").read_bytes() for suffix in ("png", "svg")])
+        contents.append([(lab.options.out / f"09_a.{suffix}").read_bytes() for suffix in ("png", "svg")])
         assert not plt.fignum_exists(fig.number)
     assert contents[0] == contents[1]
     png, svg = contents[0]
@@ -199,7 +318,7 @@ def test_figures_carry_no_date_and_come_out_byte_for_byte_the_same(lab):
 
 def test_a_figure_that_cannot_be_written_names_itself(lab, monkeypatch):
     monkeypatch.setattr("common.lab.write_whole", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left")))
-    with pytest.raises(LabError, match=r"09_a.png.*No space left"):
+    with pytest.raises(SystemExit, match=r"09_a.png.*No space left"):
         lab.figure(plt.figure(), "09_a")
 
 
@@ -238,3 +357,15 @@ def test_decades_are_written_out_and_stand_alone():
 def test_panels_wrap_their_headline():
     fig, axes = plotting.panels("word " * 60, (2, 1), size=(8, 3))
     assert len(axes) == 2 and fig.get_suptitle().count("\n") >= 2
+
+
+def test_the_starts_of_a_study_are_dots_beside_their_place_and_a_band_from_q10_to_q90():
+    _, ax = plt.subplots()
+    plotting.start_dots(ax, 2.0, [0.1, 0.2, 0.4], width=0.3)
+    x, y = ax.lines[0].get_data()
+    assert list(y) == [0.1, 0.2, 0.4] and (abs(x - 2) <= 0.15).all() and len(set(x)) == 3
+    plotting.start_band(ax, [1, 2], [range(11), range(0, 110, 10)])
+    corners = ax.collections[0].get_paths()[0].vertices
+    assert {(1, 1), (1, 9), (2, 10), (2, 90)} <= {tuple(corner) for corner in corners}
+    plotting.start_band(ax, [1, 2], [[], []])
+    assert len(ax.collections) == 1

@@ -5,19 +5,31 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 
-from conftest import load, make_lab
+from common.attention import causal_mask, scaled_dot_product_attention
+from common.command_line import sentence_of
+from common.lexicon import KINDS, agreeing_verb, embed
+from conftest import load, run_script
+from week6.figures.attention_basics import draw_sentence
 
 lab1 = load(1)
+AT_512 = lab1.SIZES.index(512)
+WORDS = lab1.SENTENCE.split()
+
+
+@pytest.fixture(scope="module")
+def names(tmp_path_factory):
+    """What a student finds at the top level after the lab has run."""
+    return run_script(1, tmp_path_factory.mktemp("lab 1"))
 
 
 def test_look_up_is_attention_with_four_different_sizes():
-    steps = lab1.look_up()
-    assert steps["scores"].shape == (3, 5) and steps["output"].shape == (3, 2)
-    torch.testing.assert_close(steps["output"], steps["torch"])
-    torch.testing.assert_close(steps["weights"].sum(-1), torch.ones(3))
-    torch.testing.assert_close(steps["scaled"] * 2, steps["scores"])  # sqrt(d_k) = 2
-    assert steps["weights"].argmax(-1)[0] == list(lab1.BOOKS).index("Machine Learning")
+    assert lab1.scores.shape == (3, 5) and lab1.output.shape == (3, 2)
+    torch.testing.assert_close(lab1.output, F.scaled_dot_product_attention(lab1.q, lab1.k, lab1.v))
+    torch.testing.assert_close(lab1.weights.sum(-1), torch.ones(3))
+    torch.testing.assert_close(lab1.scaled * 2, lab1.scores)  # sqrt(d_k) = 2
+    assert lab1.weights.argmax(-1)[0] == list(lab1.BOOKS).index("Machine Learning")
 
 
 @pytest.fixture(scope="module", params=[0, 1])
@@ -25,24 +37,26 @@ def scaling(request):
     return lab1.measure_scaling(torch.Generator().manual_seed(request.param), 300)
 
 
-def test_the_variance_grows_like_d_k_unless_divided(scaling):
-    assert lab1.variance_slope(scaling["unscaled"]["variance"]) == pytest.approx(1, abs=0.05)
-    assert lab1.variance_slope(scaling["scaled"]["variance"]) == pytest.approx(0, abs=0.05)
+def test_the_variance_grows_like_d_k_unless_divided(scaling, names):
+    for d_k, unscaled, scaled in zip(lab1.SIZES, *(data["variance"] for data in scaling.values()), strict=True):
+        assert unscaled == pytest.approx(d_k, rel=0.15) and scaled == pytest.approx(1, rel=0.15)
+    assert names["slopes"]["unscaled"] == pytest.approx(1, abs=0.05)
+    assert names["slopes"]["scaled"] == pytest.approx(0, abs=0.05)
 
 
 def test_the_unscaled_softmax_saturates_and_loses_its_gradient(scaling):
     at, one = scaling["unscaled"], scaling["scaled"]
-    assert at["entropy"][lab1.AT_512] < 0.4 < 2 < one["entropy"][lab1.AT_512] < math.log(lab1.N_KEYS)
-    assert at["largest"][lab1.AT_512] > 0.8 > 0.4 > one["largest"][lab1.AT_512]
-    assert at["gradient_norm"][lab1.AT_512] < 0.02 * one["gradient_norm"][lab1.AT_512]
+    assert at["entropy"][AT_512] < 0.4 < 2 < one["entropy"][AT_512] < math.log(lab1.N_KEYS)
+    assert at["largest"][AT_512] > 0.8 > 0.4 > one["largest"][AT_512]
+    assert at["gradient_norm"][AT_512] < 0.02 * one["gradient_norm"][AT_512]
     assert at["gradient_norm"][0] == one["gradient_norm"][0]  # d_k = 1: the same thing
-    assert at["gradient_norm_mean"][lab1.AT_512] > 10 * at["gradient_norm"][lab1.AT_512]
+    assert at["gradient_norm_mean"][AT_512] > 10 * at["gradient_norm"][AT_512]
 
 
 def test_at_the_query_the_unscaled_gradient_is_smaller_in_the_median_and_larger_in_the_mean(scaling):
     at, one = scaling["unscaled"], scaling["scaled"]
-    assert at["q_gradient_norm"][lab1.AT_512] < 0.2 * one["q_gradient_norm"][lab1.AT_512]
-    assert at["q_gradient_norm_mean"][lab1.AT_512] > 2 * one["q_gradient_norm_mean"][lab1.AT_512]
+    assert at["q_gradient_norm"][AT_512] < 0.2 * one["q_gradient_norm"][AT_512]
+    assert at["q_gradient_norm_mean"][AT_512] > 2 * one["q_gradient_norm_mean"][AT_512]
 
 
 def test_softmax_statistics_by_hand():
@@ -55,16 +69,26 @@ def test_softmax_statistics_by_hand():
 
 
 def test_three_keys_collapse_when_unscaled():
-    examples = [lab1.three_keys(torch.Generator().manual_seed(seed)) for seed in range(20)]
+    examples = [three_keys(torch.Generator().manual_seed(seed)) for seed in range(20)]
     assert all(example["unscaled"].max() > example["scaled"].max() for example in examples)
     assert sum(example["unscaled"].max().item() > 0.95 for example in examples) > 14  # the rest: two keys nearly tied
 
 
+def three_keys(generator):
+    q, k = torch.randn(1, 512, generator=generator), torch.randn(3, 512, generator=generator)
+    scales = {"unscaled": 1.0, "scaled": None}
+    return {name: scaled_dot_product_attention(q, k, k, scale=scale)[1][0] for name, scale in scales.items()}
+
+
+def test_the_example_in_the_figure_is_the_first_draw(names):
+    for name, shares in three_keys(names["lab"].generator("three keys")).items():
+        torch.testing.assert_close(names["example"][name], shares)
+
+
 def test_a_verb_finds_its_subject():
-    words = lab1.sentence(lab1.SENTENCE)
-    weights = lab1.attend(lab1.embed(words))[1]
-    verb = lab1.agreeing_verb(words)
-    assert words[verb] == "is" and words[weights[verb].argmax()] == "cat" and weights[verb].max() > 0.8
+    weights = lab1.attend(embed(WORDS))[1]
+    verb = agreeing_verb(WORDS)
+    assert WORDS[verb] == "is" and WORDS[weights[verb].argmax()] == "cat" and weights[verb].max() > 0.8
 
 
 @pytest.mark.parametrize(
@@ -72,37 +96,37 @@ def test_a_verb_finds_its_subject():
     [("the dogs which she saw are happy", "are", "dogs"), ("The mouse, that we chased, sleeps.", "sleeps", "mouse")],
 )
 def test_agreement_decides_between_two_candidates(text, verb, subject):
-    words = lab1.sentence(text)
-    weights = lab1.attend(lab1.embed(words))[1]
-    assert words[lab1.agreeing_verb(words)] == verb and words[weights[words.index(verb)].argmax()] == subject
+    words = sentence_of(KINDS, most=20)(text)
+    weights = lab1.attend(embed(words))[1]
+    assert words[agreeing_verb(words)] == verb and words[weights[words.index(verb)].argmax()] == subject
 
 
 def test_a_tie_is_reported_as_a_tie():
-    words = lab1.sentence("she found the mouse which is cute")
-    weights = lab1.attend(lab1.embed(words))[1]
-    assert [words[i] for i in lab1.looks_at(weights[words.index("is")])] == ["she", "mouse"]
-    fig = lab1.draw_sentence(words, weights)
+    words = ["she", "found", "the", "mouse", "which", "is", "cute"]
+    weights = lab1.attend(embed(words))[1]
+    found = lab1.looks_at(weights[words.index("is")])
+    assert [words[i] for i in found] == ["she", "mouse"]
+    fig = draw_sentence(words, weights, words.index("is"), found)
     assert '"she" and "mouse"' in fig.get_suptitle() and "cannot tell" in fig.get_suptitle()
 
 
 def test_words_with_equal_features_get_equal_weights_wherever_they_stand():
-    weights = lab1.attend(lab1.embed(lab1.sentence("the cat which we found yesterday is a mouse")))[1]
+    weights = lab1.attend(embed(["the", "cat", "which", "we", "found", "yesterday", "is", "a", "mouse"]))[1]
     torch.testing.assert_close(weights[:, 1], weights[:, 8])
 
 
-def test_right_masks_leak_nothing_and_the_inverted_one_shows_the_future():
-    found = lab1.measure_masks(lab1.sentence(lab1.SENTENCE))
-    assert found["causal"]["leak"] == 0 and found["padding"]["leak"] == 0
-    assert found["none"]["leak"] > 0.5 and found["inverted"]["leak"] > 0.5
-    assert found["causal"]["torch_difference"] < 1e-6
-    assert (found["inverted"]["weights"][:-1].tril() == 0).all() and found["inverted"]["weights"][-1].isnan().all()
-    assert (found["padding"]["weights"][:, -3:] == 0).all()
+def test_right_masks_leak_nothing_and_the_inverted_one_shows_the_future(names):
+    leaks, seen = names["leaks"], names["seen"]
+    assert leaks["causal"] == 0 and leaks["padding"] == 0
+    assert leaks["none"] > 0.5 and leaks["inverted"] > 0.5
+    torch.testing.assert_close(names["rightly"], lab1.attend(embed(WORDS)[None], causal_mask(len(WORDS)))[0])
+    assert (seen["inverted"][:-1].tril() == 0).all() and seen["inverted"][-1].isnan().all()
+    assert (seen["padding"][:, -3:] == 0).all()
 
 
 def test_leak_sees_a_mask_that_is_wrong_in_one_place():
-    x = lab1.embed(lab1.sentence(lab1.SENTENCE))[None]
-    n = x.shape[1]
-    causal = torch.ones(n, n, dtype=torch.bool).tril()
+    x = embed(WORDS)[None]
+    causal = causal_mask(len(WORDS))
     shifted = causal.clone()
     shifted[2, 3] = True
     assert lab1.leak(lambda x: lab1.attend(x, shifted), x, causal) > 0
@@ -136,7 +160,7 @@ def test_required_records_and_the_printed_finding(fast_runs):
 )
 def test_a_bad_sentence_is_one_line_and_nothing_is_written(text, says, tmp_path, capsys):
     with pytest.raises(SystemExit) as stop:
-        make_lab(lab1, tmp_path / "out", "--sentence", text)
+        run_script(1, tmp_path / "out", "--sentence", text)
     error = capsys.readouterr().err
     assert stop.value.code == 2 and error.count("\n") == 1 and says in error and error.isascii()
     assert not (tmp_path / "out").exists()
@@ -144,7 +168,5 @@ def test_a_bad_sentence_is_one_line_and_nothing_is_written(text, says, tmp_path,
 
 @pytest.mark.parametrize("text", ["The cats, yesterday.", "is is", " ".join(["these mice"] * 10), "very quite"])
 def test_any_sentence_over_the_lexicon_works(text, tmp_path):
-    lab = make_lab(lab1, tmp_path, "--sentence", text)
-    lab1.show_sentence(lab, lab.options.sentence)
-    lab1.show_masks(lab, lab.options.sentence)
-    assert len(list(tmp_path.glob("01_*.png"))) == 2
+    run_script(1, tmp_path, "--sentence", text)
+    assert len(list(tmp_path.glob("01_*.png"))) == 4

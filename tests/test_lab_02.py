@@ -1,30 +1,111 @@
 """Lab 2: what the heads learn, and the proof; the measurements themselves on models whose answers are known."""
 
+import ast
 import json
 import math
+import re
+import zlib
+from pathlib import Path
 
 import pytest
 import torch
 
 from common.heads import jensen_shannon, silenced
-from common.toy_language import MaskedWordModel, sentences
-from conftest import load, make_lab
+from common.sequence_layers import exponent, make_layer
+from common.toy_language import (
+    VOCABULARY,
+    MaskedWordModel,
+    fill_gaps,
+    probe_sentences,
+    role_words,
+    sentences,
+    train_masked_words,
+    verb_position,
+)
+from conftest import load, run_script
+from week6.figures.self_attention import draw_heads, draw_rnn
 
 lab2 = load(2)
 TEST = sentences(300, 5, held_out=True)
+SOURCE = Path(lab2.__file__).read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """The lab's model, trained in full (a few seconds)."""
-    lab = make_lab(lab2, tmp_path_factory.mktemp("out"), "--seed", "1")
-    lab.fast = False
-    return lab2.train_model(lab, 4)
+def trained():
+    """The lab's model, trained in full (a few seconds), with --seed 1."""
+    torch.manual_seed(zlib.crc32(b"1 model"))
+    model = MaskedWordModel(4)
+    train_masked_words(model, 400, zlib.crc32(b"1 training sentences"))
+    return model
+
+
+@pytest.fixture(scope="module")
+def names(tmp_path_factory):
+    """The top-level names that a run leaves."""
+    return run_script(2, tmp_path_factory.mktemp("out"))
+
+
+# --- the chapter --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("n_steps", "warmup"), [(4, 0.0), (23, 0.1)])
+def test_the_loop_in_the_open_is_the_training_of_all_labs(n_steps, warmup, names, capsys):
+    """Run again with sizes changed, as a student would; to the last bit what common.training gives."""
+    (cell,) = (node for node in ast.parse(SOURCE).body if isinstance(node, ast.If) and "optimizer.step" in ast.unparse(node))
+    there = names | {"n_steps": n_steps, "warmup": warmup, "losses": None}
+    seeds = [names["lab"].seed(name) for name in ("model", "training sentences")]
+    there |= dict(zip(("tokens", "lengths", "hidden", "missing"), lab2.masked_sentences(n_steps * 64, seeds[1]), strict=True))
+    exec(compile(ast.Module([cell], []), "the training cell", "exec"), there)
+    torch.manual_seed(seeds[0])
+    model = MaskedWordModel(4)
+    losses = train_masked_words(model, n_steps, seeds[1])
+    assert there["losses"] == losses and len(losses) == n_steps and not there["model"].training
+    for ours, theirs in zip(there["model"].parameters(), model.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_what_the_prose_tells_to_play_with_runs(names):
+    (block,) = re.findall(r"^# ```python\n(.*?)^# ```", SOURCE, flags=re.DOTALL | re.MULTILINE)
+    there = dict(names)
+    n_words, lines = len(names["words"]), block.splitlines()
+    assert len(lines) == 2 and "silenced" in lines[1]
+    for line in lines:
+        there["best"] = there["weights"] = None
+        exec(line.removeprefix("# "), there)
+        assert len(there["best"]) == 3 and there["weights"].shape == (4, n_words, n_words)
+
+
+def test_a_guess_is_the_models_and_so_are_its_weights(trained):
+    words = ["the", "cat", "which", "we", "found", "yesterday", "is", "very", "cute"]
+    best, weights = lab2.guess(trained, words, 6)
+    assert next(iter(best)) == "is" and best["is"] > 0.9
+    tokens, lengths = lab2.encode([[*words[:6], "<mask>", *words[7:]]])
+    probabilities = trained(tokens, lengths)[0][0, 6].softmax(dim=-1)
+    assert best == {VOCABULARY[i]: pytest.approx(probabilities[i].item(), abs=1e-3) for i in probabilities.topk(3).indices}
+    torch.testing.assert_close(weights, trained.block.attention(trained.embed(tokens))[1][0])
+    without, same = lab2.guess(silenced(trained, 0, 1, 2, 3), words, 6)
+    assert without != best and torch.equal(same, weights)  # silenced heads still look
+
+
+def test_the_layer_in_the_open_multiplies_as_the_paper_says(names):
+    q, k, v = (names[name].view(6, 4, 8).transpose(0, 1) for name in "qkv")
+    weights = (q @ k.transpose(1, 2) / math.sqrt(8)).softmax(dim=-1)
+    torch.testing.assert_close(names["weights"], weights)
+    layer = names["model"].block.attention
+    torch.testing.assert_close(names["output"], layer.w_o((weights @ v).transpose(0, 1).flatten(1)))
+    torch.testing.assert_close(names["output"], layer(names["x"][None])[0][0])
+
+
+# --- heads --------------------------------------------------------------------------------------------------------------
+
+
+def attractor_accuracy(model) -> float:
+    return lab2.accuracy(model, [sentence for sentence in TEST if sentence.attractor], "agreement")
 
 
 def test_agreement_across_attractors_is_learned(trained):
-    assert lab2.attractor_accuracy(trained, TEST) >= 0.98
-    assert abs(lab2.attractor_accuracy(MaskedWordModel().eval(), TEST) - 0.5) < 0.2
+    assert attractor_accuracy(trained) >= 0.98
+    assert abs(attractor_accuracy(MaskedWordModel().eval()) - 0.5) < 0.2
 
 
 def test_heads_look_at_the_subject_and_carry_agreement(trained):
@@ -33,6 +114,18 @@ def test_heads_look_at_the_subject_and_carry_agreement(trained):
     assert all(data["accuracy"] > 0.97 for data in found.values())
     without = silenced(trained, 0, 1, 2, 3)
     assert lab2.measure_heads(without, TEST)["agreement"]["accuracy"] < 0.7  # one head may be spared, not all of them
+
+
+def test_what_a_silenced_head_costs(trained):
+    for skill, data in lab2.measure_heads(trained, TEST).items():
+        usable = [sentence for sentence in TEST if skill in sentence.gaps]
+        right = [fill_gaps(m, usable, skill)[0].sum() for m in (trained, *(silenced(trained, head) for head in range(4)))]
+        costs = [(right[0] - without).item() / len(usable) for without in right[1:]]
+        assert data["drop"].tolist() == pytest.approx(costs, abs=1e-6) and data["accuracy"] == pytest.approx(
+            right[0].item() / len(usable)
+        )
+        if skill == "agreement":
+            assert max(costs) > 0.05  # or nothing would be compared
 
 
 def test_silencing_removes_exactly_one_head():
@@ -69,7 +162,9 @@ def test_a_head_is_named_only_if_attention_and_ablation_agree():
 )
 def test_the_headline_says_what_was_found(attention, drop, says):
     data = {"attention": torch.tensor(attention), "drop": torch.tensor(drop), "even": 0.12}
-    fig = lab2.draw_heads(dict.fromkeys(lab2.LOOKS_AT, data), torch.ones(2, 3) / 3, ["a", "b", "c"], {1: 0.9, 2: 1.0})
+    found, gap = dict.fromkeys(lab2.LOOKS_AT, data), torch.ones(2, 3) / 3
+    fig = draw_heads(found, lab2.LOOKS_AT, lab2.verdict(data), ["a", "b", "c"], 1, gap, {1: 0.9, 2: 1.0})
+    assert [label.get_text() for label in fig.axes[0].get_xticklabels()] == ["a", "<b>", "c"]
     assert says in fig.get_suptitle().replace("\n", " ")
 
 
@@ -81,15 +176,22 @@ def test_jensen_shannon_of_equal_and_of_disjoint_weights():
 
 
 def test_training_makes_heads_differ_more_than_random_ones(trained):
-    torch.manual_seed(0)
-    assert lab2.diversity(trained, TEST) > 2 * lab2.diversity(lab2.untrained_heads(trained), TEST)
+    untrained = MaskedWordModel(4).eval()
+    untrained.embedding, untrained.position = trained.embedding, trained.position
+    assert lab2.diversity(trained, TEST) > 2 * lab2.diversity(untrained, TEST)
+
+
+def test_the_script_compares_with_random_heads_that_read_the_trained_embeddings(names):
+    model, untrained = names["model"], names["untrained"]
+    assert untrained.embedding is model.embedding and untrained.position is model.position
+    assert not torch.equal(untrained.block.attention.w_q.weight, model.block.attention.w_q.weight)
 
 
 def test_the_model_learned_the_first_noun_not_the_subject(trained):
-    probe = lab2.probe_sentences()
+    probe = probe_sentences()
     assert len({str(s) for s in probe}) == len(probe) == 240
     assert str(probe[0]) == "near the cats the dog is very cute"
-    assert lab2.fill_gaps(trained, probe, "agreement")[0].float().mean() < 0.3
+    assert fill_gaps(trained, probe, "agreement")[0].float().mean() < 0.3
 
 
 def test_a_pair_of_heads_costs_at_least_as_much_as_the_same_heads_alone(trained):
@@ -105,54 +207,69 @@ def test_where_a_hidden_verb_looks(trained):
 
         def forward(self, tokens, lengths):
             weights = torch.eye(tokens.shape[1]).roll(-1, dims=1)  # row t looks at t - 1
-            return torch.zeros(*tokens.shape, len(lab2.VOCABULARY)), weights.expand(len(tokens), 1, -1, -1)
+            return torch.zeros(*tokens.shape, len(VOCABULARY)), weights.expand(len(tokens), 1, -1, -1)
 
     found = lab2.measure_verb(Spy(), TEST)
     assert found["word before"].item() == 1 and found["word after"].item() == found["object"].item() == 0
     assert found["subject"].item() < 1
 
 
-def test_look_inside_multiplies_as_the_paper_says(trained):
-    seen = lab2.look_inside(trained, ["the", "cat", "sat", "on", "the", "mat"])
-    q, k, v = (seen[name].view(6, 4, 8).transpose(0, 1) for name in "qkv")
-    weights = (q @ k.transpose(1, 2) / math.sqrt(8)).softmax(dim=-1)
-    torch.testing.assert_close(seen["weights"], weights)
-    torch.testing.assert_close(seen["output"], trained.block.attention.w_o((weights @ v).transpose(0, 1).flatten(1)))
-
-
-def test_cross_attention_learns_to_look_at_its_answer(tmp_path):
-    reader = lab2.train_reader(make_lab(lab2, tmp_path), n_steps=120)
+def test_cross_attention_learns_to_look_at_its_answer():
+    torch.manual_seed(zlib.crc32(b"0 reader"))
+    reader = lab2.Reader()
+    lab2.train_reader(reader, 120, zlib.crc32(b"0 reader sentences"))
     found = lab2.measure_reader(reader, TEST)
     assert found["accuracy"] > 0.95 and found["weight"] > 3 * found["even_weight"]
 
 
 def test_answers_are_marked_where_there_are_none():
-    places, words = lab2.answers(TEST)
+    roles = list(lab2.QUESTIONS.values())
+    places, words = role_words(TEST, roles)
     for sentence, at, ids in zip(TEST, places.tolist(), words.tolist(), strict=True):
-        for role, position, word in zip(lab2.QUESTIONS.values(), at, ids, strict=True):
+        for role, position, word in zip(roles, at, ids, strict=True):
             assert (role in sentence.at) == (position >= 0) == (word >= 0)
-            assert position < 0 or lab2.VOCABULARY[word] == sentence.words[position]
+            assert position < 0 or VOCABULARY[word] == sentence.words[position]
+
+
+@pytest.mark.parametrize(
+    ("text", "at"),
+    [
+        ("the cat which we found is very cute", 5),
+        ("the mice sat near the dogs", 2),
+        ("these old dogs", 2),
+        ("the cat sat which is cute", 4),
+    ],
+)
+def test_the_last_verb_is_found(text, at):
+    assert verb_position(text.split()) == at
+
+
+# --- attention against an RNN -------------------------------------------------------------------------------------------
 
 
 def test_exponent_of_a_power_law():
-    assert lab2.exponent(lab2.LENGTHS, [3 * n**1.7 for n in lab2.LENGTHS]) == pytest.approx(1.7)
+    lengths = lab2.LENGTHS
+    assert exponent(lengths, [3 * n**1.7 for n in lengths], fitted_from=256) == pytest.approx(1.7)
+    bent = [n if n < 256 else n**1.7 for n in lengths]
+    assert exponent(lengths, bent, fitted_from=256) == pytest.approx(1.7)
 
 
 def test_operation_counts_cross_at_n_equal_d():
-    d = lab2.D_TIMED
-    assert lab2.operation_count("RNN", d) == lab2.operation_count("attention", d) == d**3
-    assert lab2.operation_count("RNN", d // 2) > lab2.operation_count("attention", d // 2)
+    d, counts = lab2.D_TIMED, lab2.operations
+    at = lab2.LENGTHS.index(d)
+    assert counts["RNN"][at] == counts["attention"][at] == d**3
+    assert counts["RNN"][at - 1] > counts["attention"][at - 1]
 
 
 def test_memory_is_measured():
-    assert lab2.memory_bytes("attention", 2048) == 2048 * 2048 * 4
-    assert lab2.memory_bytes("RNN", 16) == lab2.memory_bytes("RNN", 512) == lab2.D_TIMED * 4
+    assert lab2.memory_bytes("attention", 2048, 64) == 2048 * 2048 * 4
+    assert lab2.memory_bytes("RNN", 16, 64) == lab2.memory_bytes("RNN", 512, 64) == 64 * 4
 
 
 def test_path_is_the_norm_of_the_jacobian():
     path = lab2.measure_path("RNN", seed=3, n=7, d=5)
     torch.manual_seed(3)
-    layer = lab2.make_layer("RNN", 5).double()
+    layer = make_layer("RNN", 5).double()
     x = torch.randn(1, 7, 5, dtype=torch.float64)
     jacobian = torch.autograd.functional.jacobian(lambda x: layer(x)[0][0, -1], x)  # (5, 1, 7, 5)
     for distance in range(7):
@@ -161,14 +278,14 @@ def test_path_is_the_norm_of_the_jacobian():
 
 def test_an_rnn_forgets_and_attention_does_not():
     paths = {kind: torch.stack([lab2.measure_path(kind, seed) for seed in range(3)]) for kind in lab2.PATH_KINDS}
-    found = lab2.path_summary(paths)
+    found = {kind: lab2.path_summary(path) for kind, path in paths.items()}
     assert found["RNN"]["decay"] < 0.7 and found["LSTM"]["decay"] < 0.8
     assert found["RNN"]["ratio"] < 1e-10 and found["LSTM, forget bias 3"]["ratio"] > 0.1
     assert 0.3 < found["attention"]["ratio"] < 3
 
 
 def test_the_forget_gate_is_the_one_that_is_opened():
-    lstm = lab2.make_layer("LSTM, forget bias 3", 4)
+    lstm = make_layer("LSTM, forget bias 3", 4)
     with torch.no_grad():
         for parameter in (lstm.weight_ih_l0, lstm.weight_hh_l0, lstm.bias_hh_l0):
             parameter.zero_()
@@ -176,6 +293,30 @@ def test_the_forget_gate_is_the_one_that_is_opened():
         cell = torch.ones(1, 1, 4)
         _, (_, kept) = lstm(torch.zeros(1, 1, 4), (torch.zeros(1, 1, 4), cell))
     torch.testing.assert_close(kept, torch.sigmoid(torch.tensor(3.0)) * cell)
+
+
+def test_an_unknown_layer_is_named():
+    with pytest.raises(ValueError, match="got 'GRU'"):
+        make_layer("GRU", 4)
+
+
+def test_the_figure_says_the_sizes_it_was_given():
+    kinds, lengths = ("RNN", "attention"), (4, 8, 16, 32)
+    exponents = dict.fromkeys(kinds, 1.7)
+    values = {kind: [1, 2, 3, 4] for kind in kinds}
+    paths = {kind: torch.rand(5, 7) + 1 for kind in kinds}
+    reach = {kind: {"decay": 0.12, "ratio": ratio} for kind, ratio in zip(kinds, (0.0, 0.34), strict=True)}
+    fig = draw_rnn(lengths, 11, values, exponents, 8, values, values, paths, reach)
+    title = " ".join(fig.get_suptitle().split())
+    assert "keeps 0.12 of" in title and "keeps 0.34 of it from distance 1 to 6," in title
+    assert [ax.get_title() + ax.get_title("left") for ax in fig.axes[::3]] == [
+        "time, forward + backward (d = 11),\nn^p fitted from n = 8 on",
+        "path (untrained, median of 5 seeds)",
+    ]
+    assert "RNN: n^1.7" in [text.get_text() for text in fig.axes[0].get_legend().get_texts()]
+
+
+# --- the script ---------------------------------------------------------------------------------------------------------
 
 
 def test_required_records(fast_runs):
@@ -198,7 +339,7 @@ def test_required_records(fast_runs):
 
 
 def test_committed_numbers_reach_the_target():
-    results = json.loads((lab2.Path(lab2.__file__).parent / "outputs" / "02_results.json").read_text())["results"]
+    results = json.loads((Path(lab2.__file__).parent / "outputs" / "02_results.json").read_text())["results"]
     assert results["agreement.accuracy.attractor"]["value"] >= 0.98
 
 
@@ -215,17 +356,18 @@ def test_committed_numbers_reach_the_target():
 )
 def test_a_mistake_is_one_line(flags, says, tmp_path, capsys):
     with pytest.raises(SystemExit) as stop:
-        make_lab(lab2, tmp_path / "out", *flags)
+        run_script(2, tmp_path / "out", *flags)
     error = capsys.readouterr().err
     assert stop.value.code == 2 and error.count("\n") == 1 and says in error.replace("'1', '2', '4', '8'", "1, 2, 4, 8")
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("flags", [("--heads", "1"), ("--heads", "8", "--sentence", "these old cats sleep")])
-def test_other_heads_and_sentences(flags, tmp_path, monkeypatch):
-    lab = make_lab(lab2, tmp_path, *flags)
-    model = MaskedWordModel(lab.options.heads).eval()
-    words = lab.options.sentence or lab2.sentence("the cat sat on the mat")
-    monkeypatch.setattr(lab2, "train_model", lambda lab, n_heads, start=0: MaskedWordModel(n_heads).eval())
-    lab2.show_components(lab, model, words)
-    lab2.show_heads(lab, model, words)
-    assert (tmp_path / "02_multi_head_attention.png").exists()
+def test_other_heads_and_sentences(flags, tmp_path):
+    names = run_script(2, tmp_path, *flags)
+    assert (tmp_path / "02_multi_head_attention.png").exists() and (tmp_path / "02_self_attention_components.png").exists()
+    results = json.loads((tmp_path / "02_results.json").read_text())["results"]
+    n_heads = int(flags[1])
+    assert names["gap"].shape == (n_heads, len(names["words"]))
+    assert sum(key.startswith("ablation.agreement.") for key in results) == n_heads
+    assert ("diversity.trained" in results) == ("ablation_pair.object" in results) == (n_heads > 1)  # one head is no pair

@@ -1,19 +1,25 @@
 """The lesson tells what the labs measured, the same in both languages, and every link and figure is there."""
 
+import errno
 import re
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
+import update_lesson
+from common.study import Study, collect
 from update_lesson import (
     LESSONS,
     OUTPUTS,
     ROOT,
+    Measured,
     complaints,
-    recorded_values,
+    digits,
     rounded_like,
     shown_numbers,
+    undefended,
+    unit,
     updated,
     with_particles,
 )
@@ -147,30 +153,189 @@ def test_a_number_is_all_that_stands_behind_its_marker():
     ]
 
 
+def test_blanks_in_a_marker_do_not_matter():
+    for marker in ("<!-- 01:x.y -->", "<!--01:x.y -->", "<!--\t01 : x.y-->", "<!--01:x.y\n-->"):
+        assert [(s.key, s.number) for s in shown_numbers(f"a {marker}0.14")] == [("01:x.y", "0.14")]
+
+
+@pytest.mark.parametrize(
+    ("number", "last", "told"),
+    [
+        ("0.92", 0.01, 2),
+        ("3.4e-04", 1e-5, 2),
+        ("12", 1, 2),
+        ("1,200", 1, 2),
+        ("1.00", 0.01, 3),
+        ("-0.05", 0.01, 1),
+        ("0", 1, 0),
+    ],
+)
+def test_what_the_digits_of_a_number_say(number, last, told):
+    assert unit(number) == pytest.approx(last) and digits(number) == told
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    """What a made-up lab 1 recorded, and five starts of it."""
+    folder = tmp_path_factory.mktemp("made up")
+    starts = {
+        "draw": (0.42, 0.1, 0.31, 0.27, 0.2),
+        "other": (0.3, 0.2, 0.35, 0.2, 0.2),
+        "steps": (345.0, 120.0, 98.0, 310.0, 400.0),
+    }
+    starts |= {"rate": (0.004, 0.008, 0.0125, 0.004, 0.004), "a": (0.135154, 0.2, 0.3, 0.4, 0.51)}
+    runs = [
+        {"lab": 1, "fast": False, "results": {key: {"value": values[i]} for key, values in starts.items()}} for i in range(5)
+    ]
+    (folder / "01_study.json").write_bytes(collect(runs)[0])
+    entries = {
+        "01:a": {"value": 0.135154, "rtol": 0.001},
+        "01:count": {"value": 16_777_216.0, "rtol": 0},
+        "01:residue": {"value": 2.2e-16, "rtol": 0.001, "atol": 1e-12},
+        "01:draw": {"value": 0.2437, "draw": True},
+        "01:other": {"value": 0.3, "draw": True},
+        "01:steps": {"value": 211.0, "draw": True},
+        "01:rate": {"value": 0.008, "choice": True},
+        "01:unstudied": {"value": 0.3, "draw": True},
+    }
+    return Measured(entries, {"01": Study(1, folder)})
+
+
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
+        # exact: the record, within what another machine may change
         ("<!--01:a-->0.14", None),
         ("<!--01:a-->0.135", None),
         ("<!--01:a-->1.4e-01", None),
         ("<!--01:a-->0.13", "01:a is 0.14, the lesson shows 0.13"),
-        ("<!--01:a-->0.1351.", "shows 0.1351"),
+        ("<!--01:a-->0.136.", "shows 0.136"),
+        ("<!--01:a-->0.1352", None),
+        ("<!--01:a-->0.1353", None),  # as the record may be after a run on another machine
+        ("<!--01:a-->0.1354.", "shows 0.1354"),
+        ("<!-- 01:a -->0.13", "01:a is 0.14, the lesson shows 0.13"),
+        ("<!--\n01:a\n-->0.13", "01:a is 0.14, the lesson shows 0.13"),
+        ("<!--01:count-->16,777,216", None),
+        ("<!--01:count-->16,777,217", "is 16,777,216"),
+        ("<!--01:residue-->0.0", None),
+        # a draw of this run: anywhere where one more start may lie, -0.06 to 0.58
+        ("<!--01:draw-->0.24", None),
+        ("<!--01:draw-->0.55", None),
+        ("<!--01:draw-->0.6", "01:draw is 0.2, the lesson shows 0.6"),
+        ("<!--01:rate-->0.008", None),
+        ("<!--01:rate-->0.0125", None),
+        ("<!--01:rate-->0.006", "is 0.008"),
+        # statistics of the starts
+        ("<!--01:draw:median-->0.27", None),
+        ("<!--01:draw:median-->0.28", "01:draw:median is 0.27, the lesson shows 0.28"),
+        ("<!-- 01:draw : q10 -->0.14", None),
+        ("<!--01:draw:q90-->0.38", None),
+        ("<!--01:draw:min-->0.1", None),
+        ("<!--01:draw:max-->0.42", None),
+        ("<!--01:draw:max-->0.5", "is 0.4"),
+        ("<!--01:steps:median-->310", None),
+        ("<!--01:steps:max-->400", None),
+        ("<!--01:steps:q90-->378", "01:steps:q90 is 380"),
+        ("<!--01:draw:n-->5", None),
+        ("<!--01:draw:n-->24", "is 5"),
+        ("<!--01:draw:count>0.2-->3", None),
+        ("<!--01:draw:count>=0.2-->4", None),
+        ("<!--01:draw:count<0.2-->1", None),
+        ("<!--01:draw:count<=0.2-->2", None),
+        ("<!--01:draw : count > 0.2-->4", "01:draw:count>0.2 is 3, the lesson shows 4"),
+        ("<!--01:rate:count=0.004-->3", None),
+        ("<!--01:draw:count>other-->2", None),
+        ("<!--01:draw:count>other-->3", "is 2"),
+        # no such thing
         ("\n<!--01:b-->0.14", "line 2: no record 01:b"),
         ("<!--02:a-->0.14", "no record 02:a"),
+        ("<!--1:a-->0.14", "no record 1:a"),
+        ("<!--a note-->", "no record anote"),
+        ("<!--01:draw:mean-->0.27", "no record 01:draw:mean"),
+        ("<!--01:draw:count>no-->3", "no record 01:draw:count>no"),
+        ("<!--01:draw:count-->3", "no record"),
+        ("<!--01:unstudied-->0.3", "no record 01:unstudied"),
+        ("<!--01:unstudied:n-->5", "no record"),
+        # a number that a reader does not see as it is
         ("<!--01:a--> 0.14", "no number behind 01:a"),
+        ("-<!--01:a-->0.14", "another number"),
+        ("\u2212<!--01:a-->0.14", "another number"),
+        ("1<!--01:a-->0.14", "another number"),
+        ("<!--01:a-->0.14e5", "another number"),
+        ("<!--01:a-->0.14 x 10", "another number"),
+        ("x-<!--01:a-->0.14, 3 (<!--01:a-->0.14) and <!--01:a-->0.14.", None),
     ],
 )
-def test_a_wrong_number_is_named(text, complaint):
-    found = complaints(text, {"01:a": 0.135154})
+def test_a_wrong_number_is_named(text, complaint, measured):
+    found = complaints(text, measured)
     assert [complaint in line for line in found] == ([True] if complaint else [])
 
 
-def test_updating_mends_what_was_complained_of_and_nothing_else():
-    values = {"01:a": 0.135154, "01:b": 1e4}
-    old = "1 <!--01:a-->0.99 and <!--01:b-->9,000, <!--01:c-->7 <!--01:a-->9.9e-09"
-    new = "1 <!--01:a-->0.14 and <!--01:b-->10,000, <!--01:c-->7 <!--01:a-->1.4e-01"
-    assert updated(old, values) == new and updated(new, values) == new
-    assert [line.split(": ", 1)[1] for line in complaints(new, values)] == ["no record 01:c"]
+@pytest.mark.parametrize(
+    ("text", "holds"),
+    [
+        ("<!--01:a-->0.135", True),
+        ("<!--01:a-->0.1352", False),  # 0.135154 may become 0.1353 on another machine
+        ("<!--01:a-->1.35e-01", True),
+        ("<!--01:a-->1.352e-01", False),
+        ("<!--01:a:median-->0.3000", False),
+        ("<!--01:a:median-->0.30", True),
+        ("<!--01:a:q10-->0.161", True),
+        ("<!--01:count-->16,777,216", True),
+        ("<!--01:residue-->2.2e-16", False),
+        ("<!--01:residue-->0.0", True),
+        ("<!--01:draw-->0.24", True),
+        ("<!--01:draw-->0.244", False),
+        ("<!--01:draw:median-->0.27", True),
+        ("<!--01:draw:median-->0.270", False),
+        ("<!--01:steps:median-->310", True),
+        ("<!--01:steps-->211", False),
+        ("<!--01:rate-->0.0125", True),
+        ("<!--01:draw:n-->5", True),
+        ("<!--01:draw:count>0.2-->3", True),
+    ],
+)
+def test_a_digit_that_does_not_hold_is_named(text, holds, measured):
+    assert [text.rpartition(">")[2] in line for line in undefended(text, measured)] == ([] if holds else [True])
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("<!--01:a-->0.99", "<!--01:a-->0.14"),
+        ("<!-- 01:a -->0.9999", "<!-- 01:a -->0.135"),  # no digit that does not hold
+        ("<!--01:a-->9.999e-09", "<!--01:a-->1.35e-01"),
+        ("<!--01:count-->9", "<!--01:count-->16,777,216"),
+        ("<!--01:draw-->0.999", "<!--01:draw-->0.24"),
+        ("<!--01:draw:q90-->9", "<!--01:draw:q90-->0"),
+        ("<!--01:steps-->9", "<!--01:steps-->210"),
+        ("<!--01:steps:q90-->9.9", "<!--01:steps:q90-->380"),
+        ("<!--01:draw:count>other-->9", "<!--01:draw:count>other-->2"),
+        ("<!--01:b-->7 and 8", "<!--01:b-->7 and 8"),
+    ],
+)
+def test_updating_mends_what_was_complained_of_and_nothing_else(old, new, measured):
+    assert updated(f"1 {old} 9", measured) == f"1 {new} 9" == updated(f"1 {new} 9", measured)
+    if "01:b" not in new:
+        assert complaints(new, measured) == [] and undefended(new, measured) == []
+
+
+def test_updating_writes_a_lesson_whole_or_not_at_all(tmp_path, monkeypatch, measured):
+    lesson = tmp_path / "README.md"
+    lesson.write_text("a <!--01:a-->0.99")
+    monkeypatch.setattr(update_lesson, "LESSONS", (lesson,))
+    monkeypatch.setattr(Measured, "read", classmethod(lambda cls: measured))
+
+    def full_disk(self, *_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.replace", full_disk)
+        with pytest.raises(SystemExit, match=r"README\.md could not be written and is as it was: No space left"):
+            update_lesson.main()
+    assert lesson.read_text() == "a <!--01:a-->0.99"
+    assert update_lesson.main() == 0 and lesson.read_text() == "a <!--01:a-->0.14"
+    assert [path.name for path in tmp_path.iterdir()] == ["README.md"]
 
 
 @pytest.mark.parametrize(
@@ -240,7 +405,14 @@ def test_what_github_would_not_render_is_named(line, n_bad):
 
 @BOTH
 def test_numbers_are_the_recorded_ones(path):
-    assert complaints(read(path), recorded_values()) == []
+    assert complaints(read(path), Measured.read()) == []
+
+
+# The lesson shows digits of records that are still to be sorted; when it does not any more, the mark has to go.
+@pytest.mark.xfail(reason="the labs' records have tolerances of their own", raises=AssertionError)
+@BOTH
+def test_every_digit_holds(path):
+    assert undefended(read(path), Measured.read()) == []
 
 
 def test_korean_particles_fit_their_numbers():

@@ -18,8 +18,6 @@ from common.positional_encoding import (
 N, D = 53, 14
 TOLERANCE = {"rtol": 0, "atol": 1e-10}
 
-pytestmark = pytest.mark.usefixtures("float64")
-
 
 @pytest.mark.parametrize("base", [10_000.0, 37.0])
 def test_sinusoids_have_their_closed_form(base):

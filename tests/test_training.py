@@ -35,7 +35,7 @@ def test_training_does_not_load_torchs_compiler():
 import sys, torch
 from common.training import train
 model = torch.nn.Linear(3, 1)
-train(model, lambda i: model(torch.ones(2, 3)).mean(), range(3), 3, lr=0.1)
+train(model, lambda i: model(torch.ones(2, 3)).mean(), 3, lr=0.1)
 assert "torch._dynamo" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
@@ -52,7 +52,7 @@ def test_any_number_of_steps_trains(n_steps):
         seen.append(step)
         return (model(x) - y).square().mean()
 
-    losses = train(model, loss_at, range(n_steps), n_steps, lr=0.03)
+    losses = train(model, loss_at, n_steps, lr=0.03)
     assert seen == list(range(n_steps)) and len(losses) == n_steps and not model.training
     assert all(isinstance(loss, float) for loss in losses) and losses == sorted(losses, reverse=True)
 
@@ -64,6 +64,6 @@ def test_gradients_are_clipped_to_norm_1():
         model = nn.Linear(3, 1)
         nn.init.ones_(model.weight)
         loss_at = lambda i, model=model, scale=scale: scale ** (i % 2) * model(torch.ones(1, 3)).sum()  # noqa: E731
-        train(model, loss_at, range(6), 6, lr=0.1)
+        train(model, loss_at, 6, lr=0.1)
         weights.append(model.weight.detach())
     torch.testing.assert_close(*weights)

@@ -16,8 +16,6 @@ MASKS = {
     "both": causal_mask(T) & padding_mask([T, 4], T),
 }
 
-pytestmark = pytest.mark.usefixtures("float64")
-
 
 def with_weights_of(ours: TransformerBlock, norm: str, activation: str) -> nn.TransformerEncoderLayer:
     theirs = nn.TransformerEncoderLayer(

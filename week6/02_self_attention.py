@@ -1,10 +1,13 @@
-"""Lab 2 - Self-attention and several heads: what do heads learn, and how do we know?
+# %% [markdown]
+# # Lab 2: self-attention and several heads
+# What do heads learn, and how do we know? A layer with four heads learns to fill gaps in a small language. You will see
+# 1. self-attention inside this layer, word by word, and cross-attention: questions that look for their answers;
+# 2. what each head looks at and, because looking is not yet using, what breaks when a head is silenced; and which rule the
+#    layer really learned;
+# 3. attention against an RNN: time, memory, and how much of a distant input still arrives, each measured.
 
-A layer with four heads learns to fill gaps in a small language (common/toy_language.py). You will see
-  1. self-attention inside a trained layer, word by word, and cross-attention: questions that look for their answers;
-  2. what each head looks at, and, because looking is not yet using, what breaks when a head is silenced;
-     and a probe of the rule that the model really learned;
-  3. attention against an RNN: time, memory, and how much of a distant input still arrives, each measured.
+# %%
+"""Lab 2 - Self-attention and several heads: what do heads learn, and how do we know?
 
 Run it:      python 02_self_attention.py
 Then try:    python 02_self_attention.py --out trial --heads 1
@@ -13,95 +16,207 @@ It writes:   02_self_attention_components, 02_multi_head_attention, 02_rnn_vs_at
              and 02_explore.html, the page to play with
 """
 
-from __future__ import annotations
-
-import argparse
-import itertools
 import sys
-import time
-from collections.abc import Sequence
 from pathlib import Path
-from statistics import median
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that common/ is found from any folder
-from common.command_line import Parser  # isort: skip  (first: Ctrl-C then ends quietly while torch loads)
-from common.lab import Lab, run  # isort: skip  (loads torch and matplotlib faster)
+# common/ stands beside this folder. A notebook has no __file__; it starts in this folder.
+sys.path.insert(0, str(Path(globals().get("__file__", "notebook")).resolve().parents[1]))
+from common.command_line import Parser, sentence_of
+from common.lab import Lab
+from common.toy_language import MAX_WORDS, VOCABULARY
 
-import numpy as np
+HEAD_COUNTS = (1, 2, 4, 8)
+
+
+def add_arguments(parser: Parser) -> None:
+    known = sentence_of(VOCABULARY[2:], most=MAX_WORDS)  # without padding and mask
+    parser.add_argument("--heads", type=int, choices=HEAD_COUNTS, default=4, metavar="H", help="1, 2, 4 or 8; default: 4")
+    parser.add_argument("--sentence", type=known, metavar='"..."', help="words of the toy language, for sections 1 and 2")
+
+
+lab = Lab(2, globals(), add_arguments)
+
+# %%
+import itertools
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
-from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import OneCycleLR
 
-from common.attention import MultiHeadAttention, padding_mask
+from common.attention import MultiHeadAttention, padding_mask, scaled_dot_product_attention
 from common.heads import jensen_shannon, silenced
 from common.jacobian import jacobian
-from common.plotting import BLUE, GREY, MODEL_STYLES, VERMILLION, curve, decades, heatmap, panels
 from common.positional_encoding import LearnedEncoding
+from common.progress import progress
+from common.sequence_layers import exponent, make_layer, measure_times
 from common.toy_language import (
-    ADJECTIVES,
     BEINGS,
-    COPULA,
-    IDS,
     MASK,
-    MAX_WORDS,
     PLACES,
-    VERBS,
-    VOCABULARY,
     MaskedWordModel,
     Sentence,
     encode,
     fill_gaps,
+    masked_sentences,
+    probe_sentences,
+    role_words,
     sentences,
     train_masked_words,
+    verb_position,
 )
 from common.training import train
 from week6.explore.page import explore_page
+from week6.figures.self_attention import draw_components, draw_heads, draw_rnn
 
-D_MODEL = 32
-HEAD_COUNTS = (1, 2, 4, 8)
+# %% [markdown]
+# ## A layer that learns to fill gaps
+# The language has some sixty words and a small grammar (`common/toy_language.py`). In each training sentence one word is
+# hidden, and the model has to name it. For that it must know something: in `the cat which the dogs chased ___ very old` the
+# gap is *is*, which agrees with the distant *cat* and not with *dogs* nearby. (Some gaps cannot be filled for sure: the cat,
+# or the dog? The loss will not reach 0.)
 
+# %%
+n_heads = lab.options.heads
+n_steps = 4 if lab.fast else 400
+n_batch = 64  # sentences a step
 
-def train_model(lab: Lab, n_heads: int, start: int = 0) -> MaskedWordModel:
-    """The model of this lab with n_heads heads. All head counts see the same sentences; `start` numbers the repetitions,
-    which start from other random weights and see other sentences."""
-    n_steps = 4 if lab.fast else 400
-    repetition = f" {start}" if start else ""
-    torch.manual_seed(lab.seed("model" + repetition))
-    model = MaskedWordModel(n_heads, D_MODEL)
-    steps = lab.progress(range(n_steps), f"training, heads: {n_heads}, start {start}")
-    train_masked_words(model, steps, n_steps, lab.seed("training sentences" + repetition))
-    return model
+if lab.section("A layer that learns to fill gaps"):
+    tokens, lengths, hidden, missing = masked_sentences(n_steps * n_batch, lab.seed("training sentences"))
+    examples = [" ".join(VOCABULARY[token] for token in row[:n]) for row, n in zip(tokens[:5], lengths, strict=False)]
+    lab.table(["sentence", "hidden"], [[text, VOCABULARY[i]] for text, i in zip(examples, missing, strict=False)])
 
+# %% [markdown]
+# The model is an embedding with learned positions, one Transformer block, and a score for each word of the vocabulary. The
+# attention inside the block has `n_heads` heads. (Lab 3 is about positions, Lab 4 about the rest of the block.)
+#
+# Here is a training loop in full. Take a batch of sentences and see how far off the model is (`loss`). Let autograd find
+# which way each parameter makes it worse (`backward`), limit the length of that gradient for safety (`clip`), and go the
+# other way (`step`). The `schedule` lets the learning rate rise for the first tenth of the steps and then fall to 0. Every
+# other training in these labs is this loop again; it stands in `common/training.py`.
 
-# %% 1. Self-attention, and cross-attention
-# In self-attention queries, keys and values are three views of one sequence: Q = X W_Q, K = X W_K, V = X W_V. In
-# cross-attention the queries come from another sequence, as in a decoder that asks an encoder. Here the other sequence
-# is a list of questions, and the sentence answers.
+# %%
+warmup = 0.0 if lab.fast else 0.1  # share of the steps; four steps are too few for one
 
-QUESTIONS = {"who?": "subject", "does what?": "verb", "what?": "object", "where?": "place"}
+if lab:
+    torch.manual_seed(lab.seed("model"))
+    model = MaskedWordModel(n_heads)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    schedule = OneCycleLR(optimizer, max_lr=1e-2, total_steps=n_steps, pct_start=warmup)
+    losses = []
+    for step in progress(range(n_steps), "training"):
+        batch = slice(step * n_batch, (step + 1) * n_batch)
+        scores, _ = model(tokens[batch], lengths[batch])  # (B, T, vocabulary)
+        loss = F.cross_entropy(scores[torch.arange(n_batch), hidden[batch]], missing[batch])
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), max_norm=1.0)
+        optimizer.step()
+        schedule.step()
+        losses.append(loss.item())
+    model.eval()
+    lab.say(f"{n_steps} steps of {n_batch} sentences: the loss went from {losses[0]:.2f} to {losses[-1]:.2f}.")
+
+# %% [markdown]
+# What has it learned? We hide one word of a sentence and look at two things: the words that the model thinks of, and the
+# weights with which each head looks from the gap at the words of the sentence.
+
+# %%
 
 
 @torch.no_grad()
-def look_inside(model: MaskedWordModel, words: Sequence[str]) -> dict[str, Tensor]:
-    """Inside the attention layer for one sentence: x, q, k, v, output (T, d_model) and weights (H, T, T)."""
-    tokens, _ = encode([words])
-    x, layer = model.embed(tokens), model.block.attention
-    output, weights = layer(x)
-    found = {"x": x, "q": layer.w_q(x), "k": layer.w_k(x), "v": layer.w_v(x), "output": output, "weights": weights}
-    return {name: tensor[0] for name, tensor in found.items()}
+def guess(model: nn.Module, words: Sequence[str], at: int) -> tuple[dict[str, float], Tensor]:
+    """Hide word `at`: the three most probable words for the gap, and the weights of each head (H, T, T)."""
+    gapped = [MASK if i == at else word for i, word in enumerate(words)]
+    scores, weights = model(*encode([gapped]))  # (1, T, vocabulary), (1, H, T, T)
+    best = scores[0, at].softmax(dim=-1).topk(3)
+    return {VOCABULARY[i]: round(p.item(), 3) for p, i in zip(*best, strict=True)}, weights[0]
+
+
+# %%
+words = lab.options.sentence or ["the", "cat", "which", "we", "found", "yesterday", "is", "very", "cute"]
+at = verb_position(words)
+
+if lab:
+    best, weights = guess(model, words, at)
+    lab.say('"{word}" is hidden. The model thinks of {best}. What each head looks at from the gap:', word=words[at], best=best)
+    rows = [[word, *from_gap] for word, from_gap in zip(words, weights[:, at].T.tolist(), strict=True)]
+    lab.table(["", *(f"head {h}" for h in range(n_heads))], rows)
+
+# %% [markdown]
+# From here on you can play. `weights` is there to be printed; `weights[0, at]` is what head 0 looks at from the gap. Hide
+# another word, or silence a head and look again:
+# ```python
+# best, weights = guess(model, words, at=1)  # hide the second word instead
+# best, weights = guess(silenced(model, 1), words, at)  # without head 1; they count from 0
+# ```
+# A silenced head still looks, but what it finds no longer reaches the output: watch `best`, not `weights`.
+#
+# All this can be done with the mouse, too. Run as a script, the lab puts the model that it has just trained into a page,
+# `outputs/02_explore.html`: open it in a browser, type a sentence, hide a word, silence a head.
+
+# %%
+if lab:
+    page = explore_page(model, lab.seed("held-out sentences"), fast=lab.fast)
+    lab.write("02_explore.html", page)
+    lab.say(
+        "The page to play with, 02_explore.html, has {size} kB; the model in it {n:,} numbers.",
+        size=len(page) // 1000,
+        n=sum(parameter.numel() for parameter in model.parameters()),
+    )
+
+# %% [markdown]
+# ## 1. Self-attention, and cross-attention
+# In **self-attention** queries, keys and values are three views of one sequence $X$, made by three matrices that are
+# learned: $Q = XW_Q$, $K = XW_K$, $V = XW_V$. Each head gets a slice of their features and does on it what you saw in Lab 1.
+# What the heads found is laid side by side, and a fourth matrix $W_O$ mixes it:
+#
+# $\mathrm{head}_i = \mathrm{Attention}(Q_i, K_i, V_i), \quad
+# \mathrm{output} = \mathrm{Concat}(\mathrm{head}_1, \ldots, \mathrm{head}_H)\,W_O$
+#
+# These are the four projections of our trained layer, for one sentence, step by step. Follow the shapes.
+
+# %%
+sentence = lab.options.sentence or ["the", "cat", "sat", "on", "the", "mat"]
+being = next((i for i, word in enumerate(sentence) if any(word in forms for forms in BEINGS)), 0)
+
+if lab.section("1. Self-attention, and cross-attention"):
+    layer = model.block.attention
+    with torch.no_grad():
+        x = model.embed(encode([sentence])[0])[0]  # (T, d_model)
+        q, k, v = layer.w_q(x), layer.w_k(x), layer.w_v(x)  # (T, d_model) each
+        slices = [part.unflatten(-1, (n_heads, -1)).transpose(0, 1) for part in (q, k, v)]  # (H, T, d_head) each
+        heads, weights = scaled_dot_product_attention(*slices)  # (H, T, d_head), (H, T, T)
+        output = layer.w_o(heads.transpose(0, 1).flatten(1))  # (T, d_model)
+    lab.say(
+        'X, Q, K and V are {x}, the weights {weights}. What "{word}" looks at, mean of the heads:',
+        x=tuple(x.shape),
+        weights=tuple(weights.shape),
+        word=sentence[being],
+    )
+    lab.table(["key", "weight"], list(zip(sentence, weights.mean(dim=0)[being].tolist(), strict=True)))
+
+# %% [markdown]
+# Training only ever scores hidden words; what a visible word looks at is a by-product.
+#
+# In **cross-attention** the queries come from another sequence, as in a decoder that asks an encoder. Here the other sequence
+# is a list of four questions, each a learned vector, and the sentence answers. The formula is the same. Look at the two
+# lines of `forward` that make `query` and `output`: queries from the questions, keys and values from the sentence.
+
+# %%
+QUESTIONS = {"who?": "subject", "does what?": "verb", "what?": "object", "where?": "place"}
 
 
 class Reader(nn.Module):
     """Cross-attention alone: each of QUESTIONS looks into a sentence and names a word of it."""
 
-    def __init__(self):
+    def __init__(self, d_model: int = 32):
         super().__init__()
-        self.embedding, self.position = nn.Embedding(len(VOCABULARY), D_MODEL), LearnedEncoding(MAX_WORDS, D_MODEL)
-        self.questions = nn.Parameter(0.02 * torch.randn(len(QUESTIONS), D_MODEL))
-        self.attention = MultiHeadAttention(D_MODEL, 1)
-        self.to_scores = nn.Linear(D_MODEL, len(VOCABULARY))
+        self.embedding, self.position = nn.Embedding(len(VOCABULARY), d_model), LearnedEncoding(MAX_WORDS, d_model)
+        self.questions = nn.Parameter(0.02 * torch.randn(len(QUESTIONS), d_model))
+        self.attention = MultiHeadAttention(d_model, 1)
+        self.to_scores = nn.Linear(d_model, len(VOCABULARY))
 
     def forward(self, tokens: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """(B, T), (B,) -> scores (B, 4, vocabulary), weights (B, 4, T)"""
@@ -111,135 +226,154 @@ class Reader(nn.Module):
         return self.to_scores(output), weights[:, 0]
 
 
-def answers(asked: Sequence[Sentence]) -> tuple[Tensor, Tensor]:
-    """Where the answers stand (B, 4) and which words they are (B, 4); -100 where the sentence has no answer."""
-    places = [[sentence.at.get(role, -100) for role in QUESTIONS.values()] for sentence in asked]
-    words = [[IDS[s.words[i]] if i >= 0 else -100 for i in row] for s, row in zip(asked, places, strict=True)]
-    return torch.tensor(places), torch.tensor(words)
+# %% [markdown]
+# The reader is trained to name the answers. Nobody tells it where they stand, so we can measure whether it looks there.
+
+# %%
 
 
-def train_reader(lab: Lab, n_steps: int, batch: int = 64) -> Reader:
-    torch.manual_seed(lab.seed("reader"))
-    model, asked = Reader(), sentences(n_steps * batch, lab.seed("reader sentences"), held_out=False)
-    (tokens, lengths), (_, words) = encode(s.words for s in asked), answers(asked)
+def train_reader(reader: Reader, n_steps: int, seed: int, n_batch: int = 64) -> None:
+    """Train it to name the answers to all its questions in new sentences, with the loop from above."""
+    asked = sentences(n_steps * n_batch, seed, held_out=False)
+    tokens, lengths = encode(sentence.words for sentence in asked)
+    _, answers = role_words(asked, list(QUESTIONS.values()))  # (B, 4)
 
     def loss_at(step: int) -> Tensor:
-        rows = slice(step * batch, (step + 1) * batch)
-        return F.cross_entropy(model(tokens[rows], lengths[rows])[0].flatten(0, 1), words[rows].flatten())
+        batch = slice(step * n_batch, (step + 1) * n_batch)
+        scores, _ = reader(tokens[batch], lengths[batch])
+        return F.cross_entropy(scores.flatten(0, 1), answers[batch].flatten())  # unanswerable questions do not count
 
-    train(model, loss_at, lab.progress(range(n_steps), "training the reader"), n_steps, lr=1e-2)
-    return model
+    train(reader, loss_at, n_steps, lr=1e-2, label="training the reader")
 
 
 @torch.no_grad()
-def measure_reader(model: Reader, test: Sequence[Sentence]) -> dict[str, float]:
+def measure_reader(reader: Reader, test: Sequence[Sentence]) -> dict[str, float]:
     """Over all answerable questions: share answered rightly, mean weight on the answer's place, and on an even one."""
-    (tokens, lengths), (places, words) = encode(s.words for s in test), answers(test)
-    scores, weights = model(tokens, lengths)
+    tokens, lengths = encode(sentence.words for sentence in test)
+    places, answers = role_words(test, list(QUESTIONS.values()))  # (B, 4) each
+    scores, weights = reader(tokens, lengths)  # (B, 4, vocabulary), (B, 4, T)
     asked = places >= 0  # (B, 4)
     on_answer = weights.gather(2, places.clamp(min=0)[..., None]).squeeze(2)  # (B, 4)
     even = (1 / lengths)[:, None].expand_as(asked)
-    accuracy = (scores.argmax(dim=-1) == words)[asked].float().mean().item()
-    return {"accuracy": accuracy, "weight": on_answer[asked].mean().item(), "even_weight": even[asked].mean().item()}
+    right = (scores.argmax(dim=-1) == answers)[asked].float().mean().item()
+    return {"accuracy": right, "weight": on_answer[asked].mean().item(), "even_weight": even[asked].mean().item()}
 
 
-def draw_components(words: list[str], seen: dict[str, Tensor], at: int, gap: Tensor, asked: dict[str, Tensor]) -> Figure:
-    """`seen` from `look_inside`, `gap` (H, T) what the hidden word `at` looks at, `asked` from `ask`."""
-    share, who = (x.item() for x in asked["weights"][0].max(dim=-1))
-    title = (
-        f'Asked "who?", cross-attention puts {share:.2f} of its weight on "{words[who]}" and answers "{asked["answers"][0]}"'
-    )
-    fig, axes = panels(title, (1, 1, 1, 1), rows=2, size=(16, 8.4))
-    names = {"x": "X = embedding + position", "q": "Q = X W_Q", "k": "K = X W_K", "v": "V = X W_V", "output": "output"}
-    for ax, (name, text) in zip(axes[[0, 1, 2, 3, 5]], names.items(), strict=True):
-        heatmap(ax, seen[name], rows=words, row_label="", column_label="feature", signed=True)
-        ax.set_title(text)
-    numbers = ".2f" if len(words) < 10 else None
-    heatmap(axes[4], seen["weights"].mean(dim=0), rows=words, columns=words)
-    axes[4].set_title("weights (mean of the heads)")
-    gapped = [f"<{w}>" if i == at else w for i, w in enumerate(words)]
-    heatmap(axes[6], gap, rows=[f"head {h}" for h in range(len(gap))], columns=gapped, row_label="", numbers=numbers)
-    axes[6].set_title(f'what the hidden "{words[at]}" looks at')
-    rows = [f"{question} {answer}" for question, answer in zip(QUESTIONS, asked["answers"], strict=True)]
-    image = heatmap(axes[7], asked["weights"], rows=rows, columns=words, row_label="", numbers=numbers)
-    axes[7].set_title("cross-attention: question, answer")
-    fig.colorbar(image, ax=axes[[6, 7]], label="weight")
-    return fig
-
-
-@torch.no_grad()
-def ask(model: Reader, words: Sequence[str]) -> dict:
-    """What the reader makes of a sentence: weights (4, T), its "answers" to QUESTIONS and how sure it is of them (4,)."""
-    scores, weights = model(*encode([words]))
-    probability, best = scores[0].softmax(dim=-1).max(dim=-1)  # (4,)
-    return {"weights": weights[0], "answers": [VOCABULARY[i] for i in best], "probability": probability}
-
-
-def show_components(lab: Lab, model: MaskedWordModel, words: list[str]) -> None:
-    lab.section("1. Self-attention, and cross-attention")
-    noun = next((i for i, word in enumerate(words) if any(word in forms for forms in BEINGS)), 0)
-    at = next((i for i, word in enumerate(words) if word in PLACES), hidden_position(words))
-    seen = look_inside(model, words)
-    gap = look_inside(model, [MASK if i == at else word for i, word in enumerate(words)])["weights"][:, at]  # (H, T)
+# %%
+if lab:
+    torch.manual_seed(lab.seed("reader"))
+    reader = Reader()
+    train_reader(reader, 4 if lab.fast else 200, lab.seed("reader sentences"))
+    unseen = sentences(500, lab.seed("held-out sentences"), held_out=True)
+    lab.record("cross", measure_reader(reader, unseen))
     lab.say(
-        f"{' '.join(words)}: X, Q, K and V are {tuple(seen['x'].shape)}, the weights {tuple(seen['weights'].shape)}. What "
-        f'"{words[noun]}" looks at (mean of the heads), and each head from the place of "{words[at]}" when that word is hidden:'
+        "On sentences not used in training {cross.accuracy:.2f} of the answers are right, and {cross.weight:.2f} of the "
+        "weight lies on the answer; spread evenly it would be {cross.even_weight:.2f}."
     )
-    columns = [seen["weights"].mean(dim=0)[noun], *gap]  # (T,) each
-    header = ["key", f'"{words[noun]}"', *(f"hidden, head {h}" for h in range(len(gap)))]
-    lab.table(header, [[word, *(float(c[i]) for c in columns)] for i, word in enumerate(words)])
-    lab.say("Training only ever scores hidden words; what a visible word looks at is a by-product.")
-    reader = train_reader(lab, n_steps=4 if lab.fast else 200)
-    test = sentences(500, lab.seed("held-out sentences"), held_out=True)
-    found = lab.record_all("cross", measure_reader(reader, test), rtol=0.1)
-    asked = ask(reader, words)
-    lab.say(
-        f"Cross-attention, trained by itself: 4 questions (queries) look into a sentence of {len(words)} words (keys), weights "
-        f"{tuple(asked['weights'].shape)}. On held-out sentences {found['accuracy']:.2f} of the answers are right, and "
-        f"{found['weight']:.2f} of the weight lies on the answer; spread evenly it would be {found['even_weight']:.2f}."
-    )
-    shares, most = asked["weights"].max(dim=-1)
-    sure = zip(QUESTIONS, asked["answers"], asked["probability"].tolist(), most.tolist(), shares.tolist(), strict=True)
-    rows = [[question, answer, probability, words[i], share] for question, answer, probability, i, share in sure]
+
+# %% [markdown]
+# Now ask it about our sentence. Where one looks need not be what one answers; and a question without an answer has to look
+# somewhere, too, because a softmax sums to 1.
+
+# %%
+if lab:
+    with torch.no_grad():
+        scores_of_words, asked = reader(*encode([sentence]))  # (1, 4, vocabulary), (1, 4, T)
+    probability, numbers = scores_of_words[0].softmax(dim=-1).max(dim=-1)  # (4,) each
+    answers = [VOCABULARY[i] for i in numbers]
+    share, most = asked[0].max(dim=-1)  # (4,) each
+    rows = zip(QUESTIONS, answers, probability.tolist(), [sentence[i] for i in most], share.tolist(), strict=True)
     lab.table(["question", "answer", "probability", "looks most at", "weight"], rows)
-    lab.say("Where one looks need not be what one answers; and a question without an answer has to look somewhere, too.")
-    lab.figure(draw_components(words, seen, at, gap, asked), "02_self_attention_components")
 
+    place = next((i for i, word in enumerate(sentence) if word in PLACES), verb_position(sentence))
+    gap = guess(model, sentence, place)[1][:, place]  # (H, T)
+    seen = {"x": x, "q": q, "k": k, "v": v, "output": output, "weights": weights}
+    fig = draw_components(sentence, seen, place, gap, list(QUESTIONS), asked[0], answers)
+    lab.figure(fig, "02_self_attention_components")
 
-# %% 2. Do heads specialise? Attention proposes, ablation decides
-# For each skill, where does the hidden word look? That is attention. Does the model need that head? That is ablation: the
-# head's output is set to zero, and the skill is measured again. Only if both agree may a head be named after a skill.
+# %% [markdown]
+# ## 2. Do heads specialise? Attention proposes, ablation decides
+# Some gaps test a *skill*: the number of a verb, the object that fits a verb, *this* or *these*, *on* or *in*. Each skill is
+# decided by another word of the sentence. For every head and every skill we ask two questions:
+# - **attention:** how much of its weight goes from the gap to the word that decides?
+# - **ablation:** set the head's output to zero. How much accuracy is lost?
+#
+# Only if both point at the same head may it be named after the skill. Our rule: it looks there more than the other heads and
+# at least twice as much as an even spread over the sentence would, and silencing it costs most, and more than 0.2.
 
-LOOKS_AT = {  # hidden word: the word that tells what belongs there
+# %%
+LOOKS_AT = {  # skill: the word that tells what belongs into the gap
     "agreement": "subject",
     "object": "verb",
     "determiner": "subject",
     "preposition": "place",
 }
-N_STARTS = 3
-FIGURE_2 = "02_multi_head_attention"
 NEEDED = 0.2  # a head counts as needed for a skill if silencing it costs more than this
 
 
+def accuracy(model: nn.Module, test: Sequence[Sentence], skill: str) -> float:
+    """In how many of the sentences that test the skill the right word scores above all its competitors."""
+    usable = [sentence for sentence in test if skill in sentence.gaps]
+    return fill_gaps(model, usable, skill)[0].float().mean().item()
+
+
 def measure_heads(model: MaskedWordModel, test: Sequence[Sentence]) -> dict[str, dict]:
-    """For each skill: "accuracy"; by head, "drop" of the accuracy when it is silenced; and, from the hidden word,
-    mean "attention" (H,) to the word of LOOKS_AT, its standard deviation "spread" (H,) over the sentences, and what an
-    "even" attention would give."""
-    n_heads, found = model.block.attention.n_heads, {}
+    """For each skill: "accuracy"; by head, its "drop" (H,) when the head is silenced, and from the gap the mean "attention"
+    (H,) to the word of LOOKS_AT; and what an "even" attention would give."""
+    found = {}
     for skill, role in LOOKS_AT.items():
         usable = [sentence for sentence in test if skill in sentence.gaps]
         right, weights = fill_gaps(model, usable, skill)  # (B,), (B, H, T)
-        at = torch.tensor([sentence.at[role] for sentence in usable])
-        to_word = weights[torch.arange(len(usable)), :, at]  # (B, H)
-        without = [fill_gaps(silenced(model, head), usable, skill)[0].float().mean().item() for head in range(n_heads)]
-        accuracy = right.float().mean().item()
-        found[skill] = {"accuracy": accuracy, "drop": torch.tensor([accuracy - x for x in without])}
-        even = sum(1 / len(sentence.words) for sentence in usable) / len(usable)
-        found[skill] |= {"attention": to_word.mean(dim=0), "spread": to_word.std(dim=0), "even": even}
+        decides = torch.tensor([sentence.at[role] for sentence in usable])
+        full = right.float().mean().item()
+        found[skill] = {
+            "accuracy": full,
+            "drop": torch.tensor([full - accuracy(silenced(model, h), usable, skill) for h in range(weights.shape[1])]),
+            "attention": weights[torch.arange(len(usable)), :, decides].mean(dim=0),
+            "even": sum(1 / len(sentence.words) for sentence in usable) / len(usable),
+        }
     return found
 
 
-def measure_verb(model: MaskedWordModel, test: Sequence[Sentence]) -> dict[str, Tensor]:
+def verdict(data: dict) -> tuple[int, int | None, bool]:
+    """For one skill: the head that looks most at the word that decides; the head whose silence costs most, None if it costs
+    no more than NEEDED; and whether both are one head among several, which looks there at least twice as much as evenly."""
+    looks, costs = data["attention"].argmax().item(), data["drop"].argmax().item()
+    needed = costs if data["drop"][costs] > NEEDED else None
+    twice = data["attention"][looks] >= 2 * data["even"]
+    return looks, needed, bool(looks == needed and twice and len(data["drop"]) > 1)
+
+
+# %%
+if lab.section("2. Do heads specialise? Attention proposes, ablation decides"):
+    test = sentences(60 if lab.fast else 1000, lab.seed("held-out sentences"), held_out=True)
+    across = [sentence for sentence in test if sentence.attractor]  # a noun of the other number stands in between
+    found = measure_heads(model, test)
+    lab.record("agreement.accuracy", found["agreement"]["accuracy"])
+    lab.record("agreement.accuracy.attractor", accuracy(model, across, "agreement"))
+    for h in range(n_heads):
+        lab.record("ablation", {skill: {f"head_{h}": data["drop"][h]} for skill, data in found.items()})
+    lab.say(
+        "On {n} held-out sentences the model picks the right one of two verb forms in {agreement.accuracy:.1%} of the "
+        "cases, and in {agreement.accuracy.attractor:.1%} where a noun of the other number stands in between.",
+        n=len(test),
+    )
+    rows = []
+    for skill, data in found.items():
+        looks, needed, named = verdict(data)
+        rows.append([skill, LOOKS_AT[skill], looks, data["attention"][looks].item(), data["even"]])
+        rows[-1] += ["none" if needed is None else needed, data["drop"].max().item(), looks if named else "none"]
+    header = ["skill", "decided by", "head that looks", "weight", "even", "head needed", "loss", "may be named"]
+    lab.table(header, rows)
+
+# %% [markdown]
+# Agreement is the famous case. From a hidden verb, what does each head look at: its subject, its object, or just the word
+# beside it?
+
+# %%
+
+
+def measure_verb(model: nn.Module, test: Sequence[Sentence]) -> dict[str, Tensor]:
     """Mean attention (H,) of a hidden verb to its subject, its object and the words before and after it."""
     usable = [s for s in test if "agreement" in s.gaps and "object" in s.at]
     _, weights = fill_gaps(model, usable, "agreement")  # (B, H, T)
@@ -249,7 +383,58 @@ def measure_verb(model: MaskedWordModel, test: Sequence[Sentence]) -> dict[str, 
     return {name: weights[rows, :, torch.tensor(at)].mean(dim=0) for name, at in places.items()}
 
 
-def diversity(model: MaskedWordModel, test: Sequence[Sentence]) -> float:
+if lab:
+    attention = found["agreement"]["attention"]  # (H,)
+    lab.record("heads", {"subject_head": attention.argmax(), "subject_attention": attention.max()})
+    verb = measure_verb(model, test)
+    lab.table(["hidden verb", *verb], [[f"head {h}", *(x[h].item() for x in verb.values())] for h in range(n_heads)])
+
+# %% [markdown]
+# One trained model is one throw of the dice. Does another random start, with other sentences, give a subject head, too?
+
+# %%
+N_STARTS = 3
+
+if lab:
+    starts = [found["agreement"]]
+    for start in range(1, N_STARTS):
+        torch.manual_seed(lab.seed(f"model {start}"))
+        another = MaskedWordModel(n_heads)
+        train_masked_words(another, n_steps, lab.seed(f"training sentences {start}"), label=f"training, start {start}")
+        starts.append(measure_heads(another, test)["agreement"])
+    lab.record("heads.named_subject_head", sum(verdict(data)[2] for data in starts))
+    lab.say(
+        "In {heads.named_subject_head:.0f} of {n} starts a subject head may be named. Silencing the most important head costs "
+        "{costs} of the agreement.",
+        n=N_STARTS,
+        costs=", ".join(f"{data['drop'].max():.2f}" for data in starts),
+    )
+
+# %% [markdown]
+# A head that may be silenced without loss: is it useless, or does another head do the same work? Silence two at a time.
+
+# %%
+
+
+def worst_pair(model: MaskedWordModel, test: Sequence[Sentence], skill: str) -> float:
+    """Largest loss of a skill's accuracy over all pairs of heads that are silenced together."""
+    pairs = itertools.combinations(range(model.block.attention.n_heads), 2)
+    return accuracy(model, test, skill) - min(accuracy(silenced(model, *pair), test, skill) for pair in pairs)
+
+
+if lab and n_heads > 1:
+    pairs = lab.record("ablation_pair", {skill: worst_pair(model, test, skill) for skill in found})
+    rows = [["one head", *(data["drop"].max().item() for data in found.values())], ["two heads", *pairs.values()]]
+    lab.table(["largest loss, silencing", *found], rows)
+
+# %% [markdown]
+# Do heads differ at all? The Jensen-Shannon divergence between the weights of two heads is 0 if they look at the same words
+# and $\ln 2 = 0.69$ if they share none. We compare with new random layers that read the trained embeddings.
+
+# %%
+
+
+def diversity(model: nn.Module, test: Sequence[Sentence]) -> float:
     """Mean Jensen-Shannon divergence between the weights of two heads at a hidden verb; nan for a single head."""
     usable = [sentence for sentence in test if "agreement" in sentence.gaps]
     _, weights = fill_gaps(model, usable, "agreement")  # (B, H, T)
@@ -257,207 +442,105 @@ def diversity(model: MaskedWordModel, test: Sequence[Sentence]) -> float:
     return torch.tensor([jensen_shannon(p, q) for p, q in pairs]).mean().item()
 
 
-def untrained_heads(model: MaskedWordModel) -> MaskedWordModel:
-    """New random layers that read the trained embeddings, so that they get inputs of the same size."""
-    fresh = MaskedWordModel(model.block.attention.n_heads, D_MODEL).eval()
-    fresh.embedding, fresh.position = model.embedding, model.position
-    return fresh
-
-
-def worst_pair(model: MaskedWordModel, test: Sequence[Sentence], skill: str) -> float:
-    """Largest loss of a skill's accuracy over all pairs of heads that are silenced together."""
-    usable = [sentence for sentence in test if skill in sentence.gaps]
-    share = lambda m: fill_gaps(m, usable, skill)[0].float().mean().item()  # noqa: E731
-    pairs = itertools.combinations(range(model.block.attention.n_heads), 2)
-    return share(model) - min(share(silenced(model, *pair)) for pair in pairs)
-
-
-def probe_sentences() -> list[Sentence]:
-    """ "near the dogs the cat is very old": English, but outside the grammar; the first noun is not the subject."""
-    found = []
-    for (first, second), number, adjective in itertools.product(itertools.permutations(BEINGS, 2), (0, 1), ADJECTIVES):
-        words = ["near", "the", first[1 - number], "the", second[number], COPULA[number], "very", adjective]
-        found.append(Sentence(words, gaps={"agreement": (5, COPULA[number], (COPULA[1 - number],))}))
-    return found
-
-
-def verdict(data: dict) -> tuple[int, int | None, bool]:
-    """For one skill of `measure_heads`: the head that looks most at the deciding word, the head whose silence costs most
-    (None if no single head costs more than NEEDED), and whether it may be named after the skill: if it is one of several
-    heads, both are the same, and it looks there at least twice as much as an even attention would."""
-    looks, costs = data["attention"].argmax().item(), data["drop"].argmax().item()
-    needed = costs if data["drop"][costs] > NEEDED else None
-    twice = data["attention"][looks] >= 2 * data["even"]
-    return looks, needed, bool(looks == needed and twice and len(data["drop"]) > 1)
-
-
-def draw_heads(found: dict[str, dict], on_sentence: Tensor, words: list[str], by_count: dict[int, float]) -> Figure:
-    data, n_heads = found["agreement"], len(on_sentence)
-    looks, needed, named = verdict(data)
-    seen = f"Head {looks} looks at the subject ({data['attention'][looks]:.2f}; evenly spread: {data['even']:.2f})"
-    if needed is None:
-        title = f"{seen}, yet silencing any one head costs at most {100 * data['drop'].max():.0f} points of agreement"
-    else:
-        whom = "it" if named else f"head {needed}"
-        title = f"{seen}, and silencing {whom} costs {100 * data['drop'][needed]:.0f} points of agreement"
-    fig, axes = panels(title, (4, 3, 3, 2), size=(18, 5.4))
-    heads = [f"head {h}" for h in range(n_heads)]
-    heatmap(axes[0], on_sentence, rows=heads, columns=words, row_label="", numbers=".2f" if len(words) < 11 else None)
-    axes[0].set_title("attention of the hidden word, one sentence")
-    targets = [f"{skill}\n-> {role}" for skill, role in LOOKS_AT.items()]
-    for ax, name, columns in ((axes[1], "attention", targets), (axes[2], "drop", list(found))):
-        values = torch.stack([x[name] for x in found.values()], dim=1)  # (H, skills)
-        image = heatmap(ax, values, rows=heads, columns=columns, row_label="", column_label="", numbers=".2f")
-    axes[1].set_title("ATTENTION from the hidden word\n(mean, held-out sentences)")
-    axes[2].set_title("ABLATION: accuracy lost\nwhen the head is silenced")
-    fig.colorbar(image, ax=axes[2], label="weight, or accuracy lost")
-    bars = axes[3].bar([str(count) for count in by_count], list(by_count.values()), color=BLUE, width=0.6)
-    axes[3].bar_label(bars, fmt="%.3f", fontsize=10)
-    axes[3].axhline(0.5, color=VERMILLION, ls="--")
-    axes[3].set(ylim=(0, 1.1), xlabel="number of heads, same width", title="agreement across\nattractors (dashed: guessing)")
-    return fig
-
-
-def attractor_accuracy(model: MaskedWordModel, test: Sequence[Sentence]) -> float:
-    """Agreement where a noun of the other number stands between subject and verb."""
-    hard = [sentence for sentence in test if sentence.attractor and "agreement" in sentence.gaps]
-    return fill_gaps(model, hard, "agreement")[0].float().mean().item()
-
-
-def show_heads(lab: Lab, model: MaskedWordModel, words: list[str]) -> None:
-    lab.section("2. Do heads specialise? Attention proposes, ablation decides")
-    test, n_heads = sentences(60 if lab.fast else 1000, lab.seed("held-out sentences"), held_out=True), lab.options.heads
-    found = measure_heads(model, test)
-    accuracy = lab.record("agreement.accuracy", found["agreement"]["accuracy"], rtol=0.02)
-    attractor = lab.record("agreement.accuracy.attractor", attractor_accuracy(model, test), rtol=0.02)
-    lab.say(
-        f"On {len(test)} held-out sentences the model picks the right one of two verb forms in {100 * accuracy:.1f} % of the "
-        f"cases, and in {100 * attractor:.1f} % where a noun of the other number stands in between. By head: attention (att) "
-        "from the hidden word to the word that decides it, and the accuracy lost (abl) when the head is silenced:"
-    )
-    rows = []
-    for head in range(n_heads):
-        pairs = [[float(data["attention"][head]), float(data["drop"][head])] for data in found.values()]
-        rows.append([f"head {head}", *itertools.chain(*pairs)])
-        lab.record_all("ablation", {f"{k}.head_{head}": data["drop"][head] for k, data in found.items()}, rtol=0, atol=0.3)
-    short = {"agreement": "agree", "object": "object", "determiner": "determ", "preposition": "prepos"}
-    lab.table(["", *(f"{short[skill]} {what}" for skill in found for what in ("att", "abl"))], rows)
-    rows = []
-    for skill, data in found.items():
-        looks, needed, named = verdict(data)
-        most = f"{data['attention'][looks]:.2f}"
-        lost = f"{data['drop'].max():.2f}"
-        rows.append([skill, LOOKS_AT[skill], f"head {looks}", most, f"{data['even']:.2f}"])
-        rows[-1] += ["none" if needed is None else f"head {needed}", lost, f"head {looks}" if named else "none"]
-    lab.table(["skill", "decided by", "looks most", "att", "even", "needed", "abl", "may be named"], rows)
-    lab.record("heads.subject_head", found["agreement"]["attention"].argmax(), rtol=0, atol=n_heads - 1)
-    lab.record("heads.subject_attention", found["agreement"]["attention"].max(), rtol=0.2)
-    lab.say(f"Needed: silencing it alone costs more than {NEEDED}. Attention of a hidden verb, by head:")
-    verb = measure_verb(model, test)
-    lab.table(["", *verb], [[f"head {h}", *(float(x[h]) for x in verb.values())] for h in range(n_heads)])
-    show_redundancy(lab, model, found, test)
-    probe = fill_gaps(model, probe_sentences(), "agreement")[0].float().mean()
-    probe = lab.record("probe.agrees_with_subject", probe, rtol=0, atol=0.1)
-    lab.say(
-        'But what was learned? In this grammar the subject is always the first noun. A probe outside it, for instance "near '
-        f'the dogs the cat <is> very old": in {100 * probe:.0f} % of {len(probe_sentences())} such sentences the model '
-        "agrees with the true subject, and with the first noun in the others. A perfect score on held-out sentences does "
-        "not tell which rule was learned."
-    )
-    counts = {h: attractor_accuracy(model if h == n_heads else train_model(lab, h), test) for h in HEAD_COUNTS}
-    by_count = lab.record_all("n_heads", {f"{h}.accuracy": value for h, value in counts.items()}, rtol=0.05)
-    lab.table(["heads, same width", *counts], [["agreement across attractors", *by_count.values()]], digits=3)
-    spread = max(counts.values()) - min(counts.values())
-    lab.say(f"Between the best and the worst number of heads lie {spread:.3f}: here, more heads are hardly better heads.")
-    at = hidden_position(words)
-    hidden = look_inside(model, [MASK if i == at else word for i, word in enumerate(words)])
-    shown = [f"<{word}>" if i == at else word for i, word in enumerate(words)]
-    lab.figure(draw_heads(found, hidden["weights"][:, at], shown, dict(zip(counts, by_count.values(), strict=True))), FIGURE_2)
-
-
-def show_redundancy(lab: Lab, model: MaskedWordModel, found: dict[str, dict], test: Sequence[Sentence]) -> None:
-    """What one silenced head cannot tell: pairs of heads, other random starts, and how different the heads are."""
-    n_heads = lab.options.heads
-    again = [measure_heads(train_model(lab, n_heads, start), test)["agreement"] for start in range(1, N_STARTS)]
-    starts = [found["agreement"], *again]
-    named = sum(verdict(data)[2] for data in starts)
-    named = lab.record("heads.named_subject_head", named, rtol=0, atol=1)
-    costs = ", ".join(f"{data['drop'].max():.2f}" for data in starts)
-    lab.say(
-        f"The same training from {N_STARTS} random starts: a subject head may be named in {named:.0f} of them; silencing "
-        f"the most important head costs {costs}."
-    )
-    if n_heads == 1:
-        return
-    pairs = lab.record_all("ablation_pair", {skill: worst_pair(model, test, skill) for skill in found}, rtol=0, atol=0.4)
-    rows = [["one head", *(float(data["drop"].max()) for data in found.values())], ["two heads", *pairs.values()]]
-    lab.table(["largest loss, silencing", *found], rows)
+if lab and n_heads > 1:
     torch.manual_seed(lab.seed("untrained"))
-    trained = lab.record("diversity.trained", diversity(model, test), rtol=0.3)
-    untrained = lab.record("diversity.untrained", diversity(untrained_heads(model), test), rtol=0.5)
+    untrained = MaskedWordModel(n_heads).eval()
+    untrained.embedding, untrained.position = model.embedding, model.position
+    lab.record("diversity", {"trained": diversity(model, test), "untrained": diversity(untrained, test)})
+    lab.say("Diversity of the heads: {diversity.trained:.3f} trained, {diversity.untrained:.1e} untrained.")
+
+# %% [markdown]
+# And was it agreement with the *subject* that was learned? In this grammar the subject is always the first noun. A probe
+# outside the grammar tells the two apart: `near the dogs the cat ___ very old`.
+
+# %%
+if lab:
+    probe = probe_sentences()
+    lab.record("probe.agrees_with_subject", accuracy(model, probe, "agreement"))
     lab.say(
-        f"Diversity (Jensen-Shannon divergence between the weights of two heads, nats): {trained:.3f} trained, {untrained:.3f} "
-        f"for random heads that read the same embeddings; the most possible is {np.log(2):.2f}."
+        'In {probe.agrees_with_subject:.0%} of {n} sentences such as "{example}" the model agrees with the true subject, in '
+        "the others with the first noun. A perfect score on held-out sentences does not tell which rule was learned.",
+        n=len(probe),
+        example=probe[0],
     )
 
+# %% [markdown]
+# Last: are more heads better? The same width, cut into 1, 2, 4 or 8 heads, on the same sentences.
 
-def hidden_position(words: list[str]) -> int:
-    """Where the last verb stands; the last word if there is none."""
-    verbs = [i for i, word in enumerate(words) if word in COPULA or any(word in forms for forms in VERBS)]
-    return (verbs or [len(words) - 1])[-1]
+# %%
+if lab:
+    models = {n_heads: model}
+    for count in (count for count in HEAD_COUNTS if count != n_heads):
+        torch.manual_seed(lab.seed("model"))
+        models[count] = MaskedWordModel(count)
+        train_masked_words(models[count], n_steps, lab.seed("training sentences"), label=f"training, heads: {count}")
+    by_count = {}
+    for count in HEAD_COUNTS:
+        by_count[count] = lab.record(f"n_heads.{count}.accuracy", accuracy(models[count], across, "agreement"))
+    lab.say(
+        "Agreement across attractors: {n_heads.1.accuracy:.3f} with one head, {n_heads.2.accuracy:.3f} with two, "
+        "{n_heads.4.accuracy:.3f} with four, {n_heads.8.accuracy:.3f} with eight."
+    )
+    gap = guess(model, words, at)[1][:, at]  # (H, T)
+    fig = draw_heads(found, LOOKS_AT, verdict(found["agreement"]), words, at, gap, by_count)
+    lab.figure(fig, "02_multi_head_attention")
 
+# %% [markdown]
+# ## 3. Attention against an RNN
+# An RNN takes $n$ steps of about $d^2$ operations, one after the other; attention one step of about $n^2 d$. So the counts
+# cross at $n = d$. But an operation count is not a time: watch the clock for a forward and a backward pass. (An LSTM step
+# takes four times the operations of an RNN step. Does it take four times as long?) Times depend on the machine.
 
-# %% 3. Attention against an RNN
-# An RNN takes n steps of about d^2 operations, one after the other; attention one step of about n^2 d. An input reaches
-# the last state through n - t steps in the RNN and through one in attention. The models here are untrained: what is
-# measured is what the first step of training would meet. Times depend on this machine and its libraries.
-
+# %%
 LENGTHS = (16, 32, 64, 128, 256, 512, 1024, 2048)
 D_TIMED = 64
+FITTED_FROM = 256  # the exponent p in time ~ n^p is fitted to the lengths from here on
+operations = {"RNN": [n * D_TIMED**2 for n in LENGTHS], "attention": [n**2 * D_TIMED for n in LENGTHS]}
+
+if lab.section("3. Attention against an RNN"):
+    times = measure_times(("RNN", "LSTM", "attention"), LENGTHS, D_TIMED, repeats=1 if lab.fast else 5)
+    exponents = {kind: exponent(LENGTHS, values, fitted_from=FITTED_FROM) for kind, values in times.items()}
+    for kind, values in times.items():
+        lab.record_seconds(f"exponent.{kind}", exponents[kind])
+        for n, value in zip(LENGTHS, values, strict=True):
+            lab.record_seconds(f"{kind}.n{n}", value)
+    lab.say(f"Milliseconds of one forward and backward pass, batch 1, d = {D_TIMED}, median:")
+    lab.table(["length", *times], [[n, *(1e3 * values[i] for values in times.values())] for i, n in enumerate(LENGTHS)])
+    fits = ", ".join(f"{kind} n^{p:.1f}" for kind, p in exponents.items())
+    lab.say(f"Fitted from n = {FITTED_FROM} on: {fits}.")
+
+# %% [markdown]
+# What is kept at inference, so that later words can use it? Of the RNN its last state, which is always the same size, and
+# also all that it can remember. Of attention we count the weights, $n^2$ of them. (In training all keep more: the RNN every
+# state.)
+
+# %%
+
+
+@torch.no_grad()
+def memory_bytes(kind: str, n: int, d: int) -> int:
+    """Bytes of what a layer passes information on by: the RNN's last state, the weights of one head."""
+    kept = make_layer(kind, d)(torch.zeros(1, n, d))[1]
+    return kept.element_size() * kept.nelement()
+
+
+if lab:
+    memory = {kind: [memory_bytes(kind, n, D_TIMED) for n in LENGTHS] for kind in ("RNN", "attention")}
+    for kind in ("attention", "RNN"):
+        lab.record(f"memory.{kind.lower()}.bytes.n2048", memory_bytes(kind, 2048, D_TIMED))
+    lab.say(
+        "At n = 2048 one head's weights take {memory.attention.bytes.n2048:,.0f} bytes, the state of an RNN "
+        "{memory.rnn.bytes.n2048:.0f}."
+    )
+
+# %% [markdown]
+# The **path**: an input reaches the last output through $T - t$ steps in the RNN, and through one in attention. How much of
+# it arrives? The norm of $\partial h_T / \partial x_t$, by autograd, says by how much the last output follows each input. The
+# layers are untrained: this is what the first step of training would meet. An LSTM forgets, too, as torch starts it; the
+# third kind starts with its forget gate open.
+
+# %%
 PATH_KINDS = ("RNN", "LSTM", "LSTM, forget bias 3", "attention")
-
-
-def make_layer(kind: str, d: int) -> nn.Module:
-    """A layer that maps (1, n, d) to a tuple whose first entry is (1, n, d)."""
-    return {
-        "RNN": lambda: nn.RNN(d, d, batch_first=True),
-        "LSTM": lambda: nn.LSTM(d, d, batch_first=True),
-        "LSTM, forget bias 3": lambda: open_forget_gate(nn.LSTM(d, d, batch_first=True)),
-        "attention": lambda: MultiHeadAttention(d, 1),
-    }[kind]()
-
-
-def open_forget_gate(lstm: nn.LSTM, bias: float = 3.0) -> nn.LSTM:
-    """torch starts the forget gate half open; with this bias it starts at sigmoid(3) = 0.95."""
-    d = lstm.hidden_size
-    lstm.bias_ih_l0.data[d : 2 * d] = bias  # the gates are stored as input, forget, cell, output
-    return lstm
-
-
-def measure_times(repeats: int) -> dict[str, list[float]]:
-    """Median seconds of a forward and backward pass over LENGTHS, batch 1; the layers take turns, the first turn is a
-    warm-up that does not count."""
-    layers = {kind: make_layer(kind, D_TIMED) for kind in ("RNN", "LSTM", "attention")}
-    found = {kind: [] for kind in layers}
-    for n in LENGTHS:
-        x = torch.randn(1, n, D_TIMED, requires_grad=True)
-        turns = [{kind: seconds(layer, x) for kind, layer in layers.items()} for _ in range(repeats + 1)]
-        for kind in layers:
-            found[kind].append(median(turn[kind] for turn in turns[1:]))
-    return found
-
-
-def seconds(layer: nn.Module, x: Tensor) -> float:
-    """Wall-clock seconds of one forward and backward pass."""
-    start = time.perf_counter()
-    layer(x)[0].sum().backward()
-    return time.perf_counter() - start
-
-
-def exponent(lengths: Sequence[int], values: Sequence[float]) -> float:
-    """p in value ~ length^p, fitted to the lengths from 256 on."""
-    far = [i for i, n in enumerate(lengths) if n >= 256]
-    return float(np.polyfit(np.log([lengths[i] for i in far]), np.log([values[i] for i in far]), 1)[0])
 
 
 def measure_path(kind: str, seed: int, n: int = 65, d: int = 32) -> Tensor:
@@ -469,139 +552,34 @@ def measure_path(kind: str, seed: int, n: int = 65, d: int = 32) -> Tensor:
     return last.pow(2).sum(dim=(0, 2)).sqrt().flip(0)  # (n,)
 
 
-def path_summary(paths: dict[str, Tensor]) -> dict[str, dict[str, float]]:
-    """From `measure_path` for several seeds (seeds, n), of the median over the seeds: by what factor the norm shrinks with
-    each step of distance between 1 and 33 ("decay"), and the norm at the farthest input ("far") also relative to that one
-    step back ("ratio")."""
-    found = {}
-    for kind, path in paths.items():
-        middle = path.median(dim=0).values  # (n,)
-        decay, far = (middle[33] / middle[1]) ** (1 / 32), middle[-1]
-        found[kind] = {"decay": decay.item(), "far": far.item(), "ratio": (far / middle[1]).item()}
-    return found
+def path_summary(path: Tensor) -> dict[str, float]:
+    """Of `measure_path` for several seeds (seeds, n), the median over the seeds: by what factor the norm shrinks with each
+    step of distance between 1 and 33 ("decay"), and the norm at the farthest input ("far"), also relative to that one step
+    back ("ratio")."""
+    middle = path.median(dim=0).values  # (n,)
+    decay, far = (middle[33] / middle[1]) ** (1 / 32), middle[-1]
+    return {"decay": decay.item(), "far": far.item(), "ratio": (far / middle[1]).item()}
 
 
-def draw_rnn(times: dict[str, list[float]], paths: dict[str, Tensor]) -> Figure:
-    summary = path_summary(paths)
-    title = (
-        f"With each step back an untrained RNN keeps {summary['RNN']['decay']:.2f} of its gradient; attention keeps "
-        f"{summary['attention']['ratio']:.2f} of it from distance 1 to 64, for a memory of n^2"
-    )
-    fig, axes = panels(title, (1, 1, 1, 1), size=(17, 5))
-    for kind, values in times.items():
-        label = f"{kind}: n^{exponent(LENGTHS, values):.1f}"
-        curve(axes[0], LENGTHS, [1e3 * value for value in values], label=label, **MODEL_STYLES[kind])
-    axes[0].set(title=f"time, forward + backward (d = {D_TIMED}),\nn^p fitted from n = 256 on", ylabel="ms (median)")
-    operations = {kind: [operation_count(kind, n) for n in LENGTHS] for kind in ("RNN", "attention")}
-    state = {kind: [memory_bytes(kind, n) for n in LENGTHS] for kind in ("RNN", "attention")}
-    for ax, values in ((axes[1], operations), (axes[2], state)):
-        for kind, y in values.items():
-            curve(ax, LENGTHS, y, label=kind, **MODEL_STYLES[kind])
-    axes[1].axvline(D_TIMED, ymax=0.8, color=GREY, ls=":")  # ends below the legend
-    axes[1].text(D_TIMED * 1.1, operations["RNN"][0], "n = d", color=GREY)
-    axes[1].set(title="operations: n d^2 against n^2 d", ylabel="multiplications")
-    axes[2].set(title="what is kept at inference:\nlast state against weights", ylabel="memory")
-    for kind, path in paths.items():
-        low, middle, high = path.quantile(torch.tensor([0.1, 0.5, 0.9], dtype=path.dtype), dim=0)
-        style = MODEL_STYLES[kind] | {"marker": None}
-        curve(axes[3], range(path.shape[1]), middle, label=kind, low=low, high=high, **style)
-    axes[3].set(yscale="log", ylim=(1e-24, 30), xlabel="distance T - t", ylabel="norm of d h_T / d x_t")
-    axes[3].set_title(f"path (untrained, median of {len(path)} seeds)")
-    for ax in axes[:3]:
-        ax.set(xscale="log", yscale="log", xlabel="length n", xticks=[16, 128, 1024], xticklabels=["16", "128", "1024"])
-    for ax in axes:
-        ax.minorticks_off()
-        ax.legend(loc="lower left" if ax is axes[3] else "upper left", fontsize=9)
-    for ax in (axes[0], axes[3]):
-        decades(ax.yaxis)
-    axes[1].yaxis.set_major_formatter(EngFormatter())  # 10 k, 1 M
-    axes[2].yaxis.set_major_formatter(EngFormatter("B"))  # 10 kB, 1 MB
-    return fig
-
-
-def operation_count(kind: str, n: int, d: int = D_TIMED) -> int:
-    """Multiplications of what grows with the sequence: the recurrence n d^2; for attention the scores, n^2 d (the weighted
-    average needs as many again, and so do the input products of the RNN)."""
-    return n * d * d if kind == "RNN" else n * n * d
-
-
-@torch.no_grad()
-def memory_bytes(kind: str, n: int, d: int = D_TIMED) -> int:
-    """Bytes of what a layer keeps at inference to pass information on: the RNN's last state, one head's weights. (For
-    training, all of them keep more: the RNN keeps every state.)"""
-    kept = make_layer(kind, d)(torch.zeros(1, n, d))[1]
-    return kept.element_size() * kept.nelement()
-
-
-def show_rnn(lab: Lab) -> None:
-    lab.section("3. Attention against an RNN")
-    times = measure_times(repeats=1 if lab.fast else 5)
-    lab.say(f"Milliseconds of one forward and backward pass, batch 1, d = {D_TIMED}, median; they depend on the machine.")
-    lab.table(["length", *times], [[n, *(1e3 * values[i] for values in times.values())] for i, n in enumerate(LENGTHS)])
-    exponents = {kind: lab.record_seconds(f"exponent.{kind}", exponent(LENGTHS, values)) for kind, values in times.items()}
-    for kind, values in times.items():
-        for n, value in zip(LENGTHS, values, strict=True):
-            lab.record_seconds(f"{kind}.n{n}", value)
-    slower = [n for n, a, b in zip(LENGTHS, times["attention"], times["RNN"], strict=True) if a > b]
-    where = "n = " + ", ".join(map(str, slower)) if slower else "none of these lengths"
+# %%
+if lab:
+    seeds = [lab.seed(f"path {i}") for i in range(1 if lab.fast else 10)]
+    paths = {kind: torch.stack([measure_path(kind, seed) for seed in seeds]) for kind in PATH_KINDS}
+    reach = {kind: path_summary(path) for kind, path in paths.items()}
+    lab.record("path.rnn.decay_per_step", reach["RNN"]["decay"])
+    lab.record("path.lstm.decay_per_step", reach["LSTM"]["decay"])
+    lab.record("path.lstm_open.ratio_far_to_near", reach["LSTM, forget bias 3"]["ratio"])
+    lab.record("path.attention", {"ratio_far_to_near": reach["attention"]["ratio"], "far": reach["attention"]["far"]})
     lab.say(
-        f"Fitted from n = 256 on: {', '.join(f'{kind} n^{p:.1f}' for kind, p in exponents.items())}. The operation counts "
-        f"n d^2 and n^2 d cross at n = d = {D_TIMED}; by the clock attention is slower than the RNN at "
-        f"{where}: an operation count is not a time. An LSTM step costs four times the operations of an RNN step, yet "
-        f"takes {times['LSTM'][-1] / times['RNN'][-1]:.2f} times its time at n = {LENGTHS[-1]}: the library computes it "
-        "in another way."
+        "With each step of distance the RNN keeps {path.rnn.decay_per_step:.2f} of the norm, the LSTM "
+        "{path.lstm.decay_per_step:.2f}. With its forget gate open the input {far} steps back counts "
+        "{path.lstm_open.ratio_far_to_near:.2f} times the input one step back; in attention "
+        "{path.attention.ratio_far_to_near:.2f} times. Its level is low, {path.attention.far:.3f}, for untrained attention "
+        "spreads over all inputs; but no distance is worse than another.",
+        far=paths["RNN"].shape[1] - 1,
     )
-    bytes_2048 = {kind: memory_bytes(kind, 2048) for kind in ("attention", "RNN")}
-    lab.record_all("memory", {f"{kind.lower()}.bytes.n2048": value for kind, value in bytes_2048.items()}, rtol=0)
-    lab.say(
-        f"At n = 2048 one head's weights take {bytes_2048['attention']:,} bytes, the state that an RNN carries on "
-        f"{bytes_2048['RNN']}: constant, and also all that it can remember."
-    )
-    n_seeds = 1 if lab.fast else 10
-    paths = {kind: torch.stack([measure_path(kind, lab.seed(f"path {i}")) for i in range(n_seeds)]) for kind in PATH_KINDS}
-    found = path_summary(paths)
-    rnn, lstm, opened, attention = (found[kind] for kind in PATH_KINDS)
-    lab.record("path.rnn.decay_per_step", rnn["decay"], rtol=0.1)
-    lab.record("path.lstm.decay_per_step", lstm["decay"], rtol=0.1)
-    lab.record("path.lstm_open.ratio_far_to_near", opened["ratio"], rtol=0.3)
-    lab.record("path.attention.ratio_far_to_near", attention["ratio"], rtol=0.3)
-    lab.record("path.attention.far", attention["far"], rtol=0.3)
-    lab.say(
-        f"Path: the norm of d h_T / d x_t, median of {n_seeds} untrained layers. With each step of distance the RNN keeps "
-        f"{rnn['decay']:.2f} of it, and the LSTM as torch starts it {lstm['decay']:.2f}: it forgets too. With its forget gate "
-        f"opened (bias 3) the input 64 steps back counts {opened['ratio']:.2f} times the input one step back; in attention "
-        f"{attention['ratio']:.2f} times. Its level is low, {attention['far']:.3f}, for untrained attention spreads over all "
-        "inputs; but no distance is worse than another."
-    )
-    lab.figure(draw_rnn(times, paths), "02_rnn_vs_attention")
+    fig = draw_rnn(LENGTHS, D_TIMED, times, exponents, FITTED_FROM, operations, memory, paths, reach)
+    lab.figure(fig, "02_rnn_vs_attention")
 
-
-# %% The lab
-
-
-def sentence(text: str) -> list[str]:
-    """argparse type: 2 to MAX_WORDS words of the toy language."""
-    words = "".join(c for c in text.lower() if c not in ",.!?;:").split()
-    known = VOCABULARY[2:]  # without padding and mask
-    unknown = [repr(word) for word in words if word not in known]
-    if unknown or not 2 <= len(words) <= MAX_WORDS:
-        problem = f"unknown word {unknown[0]}" if unknown else f"{len(words)} words, not 2 to {MAX_WORDS}"
-        raise argparse.ArgumentTypeError(f"{problem}; known words: {', '.join(sorted(known))}")
-    return words
-
-
-def add_arguments(parser: Parser) -> None:
-    parser.add_argument("--heads", type=int, choices=HEAD_COUNTS, default=4, metavar="H", help="1, 2, 4 or 8; default: 4")
-    parser.add_argument("--sentence", type=sentence, metavar='"..."', help="words of the toy language, for sections 1 and 2")
-
-
-def main(lab: Lab) -> None:
-    model = train_model(lab, lab.options.heads)
-    lab.write("02_explore.html", explore_page(model, lab.seed("held-out sentences"), fast=lab.fast))
-    show_components(lab, model, lab.options.sentence or sentence("the cat sat on the mat"))
-    show_heads(lab, model, lab.options.sentence or sentence("the cat which we found yesterday is very cute"))
-    show_rnn(lab)
-
-
-if __name__ == "__main__":
-    run(main, __file__, add_arguments)
+# %%
+lab.finish()

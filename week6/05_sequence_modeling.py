@@ -1,10 +1,14 @@
-"""Lab 5 - Sequence modelling: a Transformer and an RNN continue a series. Which is better, and compared with what?
+# %% [markdown]
+# # Lab 5: sequence modelling
+# A Transformer and an RNN continue a series. Which is better, and compared with what? Both are trained here, from several
+# random starts, on the same data. You will see
+# 1. a noisy sine, 20 steps in and the next one out, beside baselines and the best that fitting the curve can reach;
+# 2. what the trained heads look at, and whether that is what the prediction needs;
+# 3. recall: the next value stands P steps back, and attention gets there in one look;
+# 4. four classic mistakes, trained beside the right model.
 
-Both are trained in this run, from several random starts, on the same data. You will see
-  1. a noisy sine, 20 steps in and the next one out, beside baselines and the best that fitting the curve can reach;
-  2. what the trained heads look at, and whether that is what the prediction needs;
-  3. recall: the next value stands P steps back, and attention gets there in one look;
-  4. four classic mistakes, trained beside the right model.
+# %%
+"""Lab 5 - Sequence modelling: a Transformer and an RNN continue a series. Which is better, and compared with what?
 
 Run it:      python 05_sequence_modeling.py
 Then try:    python 05_sequence_modeling.py --out trial --heads 1 2 4 8       (several values: only that comparison)
@@ -16,130 +20,85 @@ It writes:   05_sample_sequences, 05_performance_comparison, 05_learning_curves,
              a comparison writes 05_heads or 05_lengths instead
 """
 
-from __future__ import annotations
-
-import argparse
-import itertools
-import math
 import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from statistics import mean, stdev
-from typing import NamedTuple
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that common/ is found from any folder
-from common.command_line import Parser, whole_number  # isort: skip  (first: Ctrl-C then ends quietly while torch loads)
-from common.lab import Lab, run  # isort: skip  (loads torch and matplotlib faster)
+# common/ stands beside this folder. A notebook has no __file__; it starts in this folder.
+sys.path.insert(0, str(Path(globals().get("__file__", "notebook")).resolve().parents[1]))
+from common.command_line import Ordered, Parser, divisor_of, noise_level, whole_number
+from common.lab import Lab
+
+D_MODEL, MAX_LENGTH = 32, 100
+VARIED = {"heads": "number of heads", "lengths": "length of the input"}  # flags that take several values
+DEFAULTS = {"heads": 4, "lengths": 20}
+
+
+def add_arguments(parser: Parser) -> None:
+    for flag, kind in (("heads", divisor_of(D_MODEL)), ("lengths", whole_number(3, MAX_LENGTH))):
+        text = f"{VARIED[flag]}, default: {DEFAULTS[flag]}; several values: only their comparison"
+        parser.add_argument(f"--{flag}", type=kind, nargs="+", action=Ordered, default=[DEFAULTS[flag]], metavar="N", help=text)
+    text = "standard deviation of the noise, one or several; default: 0 0.1"
+    parser.add_argument("--noise", type=noise_level, nargs="+", action=Ordered, default=[0.0, 0.1], metavar="S", help=text)
+    parser.add_argument("--no-positions", action="store_true", help="give no Transformer a positional encoding")
+
+
+lab = Lab(5, globals(), add_arguments)
+options = lab.options
+several = {flag: values for flag, values in (("heads", options.heads), ("lengths", options.lengths)) if len(values) > 1}
+lab.only = "Exercise" if several else ""  # how the titles of the sections that run begin
+
+# %%
+import math
+from functools import partial
+from statistics import mean, stdev
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from common.attention import MultiHeadAttention
+from common.experiments import Data, error_on, errors_of, fit_all, losses_of, mse, rank_correlation, try_rates
 from common.heads import silenced
-from common.plotting import (
-    BLUE,
-    GREY,
-    MODEL_STYLES,
-    PURPLE,
-    SKY,
-    curve,
-    decades,
-    heatmap,
-    number,
-    panels,
-    plain_ticks,
-    seed_band,
-    seed_dots,
-)
+from common.plotting import number
 from common.positional_encoding import sinusoidal_encoding
+from common.sines import FREQUENCIES, curve_fit, least_squares, sines
 from common.training import train
 from common.transformer import TransformerBlock
+from week6.figures import sequence_modeling as figures
+from week6.figures.sequence_modeling import LABELS, MISTAKES
 
-# %% The task, and the best that can be done
-# y(t) = A sin(f t + phi) + noise; amplitude, frequency and phase are new in every sequence. The next value is predicted
-# with its noise, so no prediction can have a mean squared error below the noise's variance.
+# %% [markdown]
+# ## The two networks
+# Both take a series of T numbers and name the next one. The **Transformer** makes 32 features of each number, adds its
+# position (Lab 3), and sends all through one block (Lab 4). Only the last position is read out, so only its query is computed:
+# the same result as from the whole block, in less time. The last position comes in by three ways: as query, among the keys
+# and values, and by the residual `last + attended`.
 
-AMPLITUDES, FREQUENCIES = (0.5, 1.5), (0.2, 1.0)  # uniform; f in radians a step: periods of 6 to 31 steps
-Data = tuple[Tensor, Tensor]  # inputs (n, T) and the next values (n,)
-
-
-def sines(n: int, length: int, noise: float, generator: torch.Generator, f: Tensor | None = None) -> Data:
-    """n sequences of `length` inputs and the value that follows; with the frequencies f (n,) if given."""
-    a, any_f, phi = torch.rand(3, n, 1, generator=generator, dtype=torch.float64)  # (n, 1) each
-    a, any_f = (low + (high - low) * x for x, (low, high) in ((a, AMPLITUDES), (any_f, FREQUENCIES)))
-    angle = (any_f if f is None else f[:, None]) * torch.arange(length + 1)  # (n, length + 1)
-    y = angle.add_(2 * math.pi * phi).sin_().mul_(a).float()  # (in place: this is the largest array of the lab)
-    y.add_(torch.randn(y.shape, generator=generator), alpha=noise)
-    return y[:, :-1].contiguous(), y[:, -1].contiguous()
-
-
-def curve_fit(inputs: Tensor, n_grid: int = 200, n_steps: int = 10) -> Tensor:
-    """(n, T) -> (n,): continue the sine that fits each sequence best, by non-linear least squares.
-
-    This is the limit of the score card. It knows that the curve is a sine with f in FREQUENCIES, and nothing about A and
-    phi. Given f, a sin(f t) + b cos(f t) is linear in a and b; so f comes from a grid, by the smallest error that is left,
-    and is refined by Gauss-Newton steps. With Gaussian noise this is the maximum-likelihood fit. It is not a strict bound:
-    the posterior mean also uses how A, f and phi are drawn. At noise 0.1 that gains less than 2 % (see the tests); where
-    noise drowns the sine, it gains more.
-    """
-    x, t = inputs.double().numpy(), np.arange(inputs.shape[1])
-    grid = np.linspace(*FREQUENCIES, n_grid)
-    bases = (np.linalg.qr(np.stack([np.sin(f * t), np.cos(f * t)], axis=1))[0] for f in grid)  # (T, 2) each
-    f = grid[np.argmax([((x @ basis) ** 2).sum(axis=1) for basis in bases], axis=0)]  # (n,)
-    for _ in range(n_steps):
-        (a, b), (sine, cosine) = fit_amplitudes(x, f)
-        jacobian = np.stack([sine, cosine, t * (a * cosine - b * sine)], axis=2)  # d fit / d (a, b, f): (n, T, 3)
-        residual = x - a * sine - b * cosine  # (n, T)
-        f = np.clip(f + (np.linalg.pinv(jacobian) @ residual[..., None])[:, 2, 0], *FREQUENCIES)
-    (a, b), _ = fit_amplitudes(x, f)
-    return torch.from_numpy(a[:, 0] * np.sin(f * len(t)) + b[:, 0] * np.cos(f * len(t)))
-
-
-def fit_amplitudes(x: np.ndarray, f: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of the best a sin(f t) + b cos(f t) for each of x (n, T): a and b (2, n, 1), the sines and the cosines (2, n, T)."""
-    angle = f[:, None] * np.arange(x.shape[1])
-    basis = np.stack([np.sin(angle), np.cos(angle)])  # (2, n, T)
-    return (np.linalg.pinv(basis.transpose(1, 2, 0)) @ x[..., None]).transpose(1, 0, 2), basis
-
-
-def least_squares(inputs: Tensor, targets: Tensor) -> Tensor:
-    """(T,): the weights of the best linear formula for the next value."""
-    return torch.linalg.lstsq(inputs.double(), targets.double()[:, None]).solution[:, 0]
-
-
-# %% The two networks, and how they are trained
-
-D_MODEL, D_FF, N_HIDDEN, MAX_LENGTH = 32, 128, 64, 100
+# %%
 
 
 class Transformer(nn.Module):
-    """1 to 32 features, positions, one block, and the last position to the next value.
-
-    Only the last position is read out, so only its query is computed: the same numbers as from the whole block (a test
-    compares them) in less time.
-    """
+    """(B, T) -> (B,): the next value of each series."""
 
     def __init__(self, n_heads: int = 4, *, positions: bool = True, attention: MultiHeadAttention | None = None):
         super().__init__()
         self.embed, self.read_out = nn.Linear(1, D_MODEL), nn.Linear(D_MODEL, 1)
-        self.block = TransformerBlock(D_MODEL, n_heads, D_FF)
+        self.block = TransformerBlock(D_MODEL, n_heads, d_ff=128)
         self.block.attention = attention or self.block.attention
         self.register_buffer("positions", positions * sinusoidal_encoding(MAX_LENGTH, D_MODEL))
 
+    def forward(self, y: Tensor) -> Tensor:
+        return self.look(y)[0]
+
     def look(self, y: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """(B, T) -> the prediction (B,) and what the last position looks at (B, H, T); mask as in attention."""
+        """The prediction (B,) and what the last position looks at (B, H, T); mask as in attention."""
         x = self.features(y)
         attended, weights = self.block.attention(x[:, -1:], x, mask=mask)  # (B, 1, d_model), (B, H, 1, T)
         return self.predict(x[:, -1:], attended), weights[:, :, 0]
 
     def features(self, y: Tensor) -> Tensor:
-        """(B, T) -> (B, T, d_model)"""
-        return self.embed(y[..., None]) + self.positions[: y.shape[1]]
+        return self.embed(y[..., None]) + self.positions[: y.shape[1]]  # (B, T, d_model)
 
     def predict(self, last: Tensor, attended: Tensor) -> Tensor:
         """From the last position's features and what it attended to, (B, 1, d_model) each, to the next value (B,)."""
@@ -147,613 +106,425 @@ class Transformer(nn.Module):
         h = self.block.norm_2(h + self.block.feed_forward(h))
         return self.read_out(h)[:, 0, 0]
 
-    def forward(self, y: Tensor) -> Tensor:
-        return self.look(y)[0]
+
+@torch.no_grad()
+def looks(model: Transformer, inputs: Tensor) -> Tensor:
+    """(n, T) -> (H, n, T): the weights by steps back from the end, 1 to T."""
+    return model.look(inputs)[1].transpose(0, 1).flip(-1)
+
+
+if lab:
+    prediction, shares = Transformer(n_heads=4).look(torch.randn(3, 20))
+    lab.say(f"3 series of 20 values: prediction {tuple(prediction.shape)}, weights of 4 heads {tuple(shares.shape)}")
+
+# %% [markdown]
+# The **recurrent network** reads one number after the other into a state of 64 numbers, and predicts from the last state.
+# Section 3 uses it with a GRU, too.
+
+# %%
 
 
 class Recurrent(nn.Module):
-    """nn.RNN or nn.GRU with 64 hidden units, and its last state to the next value: (B, T) -> (B,)."""
+    """nn.RNN or nn.GRU, and its last state to the next value: (B, T) -> (B,)."""
 
-    def __init__(self, kind: type[nn.Module] = nn.RNN):
+    def __init__(self, kind: type[nn.Module] = nn.RNN, n_hidden: int = 64):
         super().__init__()
-        self.layer, self.read_out = kind(1, N_HIDDEN, batch_first=True), nn.Linear(N_HIDDEN, 1)
+        self.layer, self.read_out = kind(1, n_hidden, batch_first=True), nn.Linear(n_hidden, 1)
 
     def forward(self, y: Tensor) -> Tensor:
         states, _ = self.layer(y[..., None])  # (B, T, n_hidden)
         return self.read_out(states[:, -1])[:, 0]
 
 
-LABELS = {
-    "zero": "predict 0",
-    "last": "repeat the last value",
-    "linear": "least squares",
-    "rnn": "RNN",
-    "transformer": "Transformer",
-    "gru": "GRU",
-    "limit": "limit: fitted sine",
-}
-STYLES = {name: MODEL_STYLES.get(label, {"color": GREY, "marker": "v", "ls": ":"}) for name, label in LABELS.items()}
-Makers = Mapping[str, Callable[[], nn.Module]]
+# %% [markdown]
+# What the flags decide: how each network is made (`networks`), how many values go in, and the noise.
 
+# %%
+n_heads = DEFAULTS["heads"] if "heads" in several else options.heads[0]
+length = DEFAULTS["lengths"] if "lengths" in several else options.lengths[0]
+noise = options.noise[-1]
+networks = {"rnn": Recurrent, "transformer": partial(Transformer, n_heads, positions=not options.no_positions)}
+n_test = 200 if lab.fast else 2000  # series to test on
 
-def makers(n_heads: int = 4, positions: bool = True) -> Makers:
-    """How each network is made."""
-    return {"rnn": Recurrent, "transformer": lambda: Transformer(n_heads, positions=positions)}
+if lab:
+    y = torch.randn(3, length)
+    rows = [[LABELS[name], tuple(y.shape), tuple(make()(y).shape)] for name, make in networks.items()]
+    lab.table(["network", "input", "output"], rows)
+    if options.no_positions:
+        lab.say("In sections 1 to 3 no Transformer has positions.")
 
+# %% [markdown]
+# ## 1. The score card
+# The task: $y(t) = A \sin(f t + \varphi) + \mathrm{noise}$, with an amplitude, a frequency and a phase that are new in every
+# series. In go 20 values, out comes the next one. It is predicted with its noise, so no error can be below the noise's
+# variance.
+#
+# First one training of each network, in the open: 64 new series a step, and the squared error of the next value. `train`
+# (`common/training.py`) is the loop of Lab 2; with `beta_2=0.95` its AdamW forgets old gradients sooner, which short trainings
+# gain from. `torch.manual_seed` decides the first weights, so that the cell gives the same each time.
 
-class Run(NamedTuple):
-    """One trained model: its mean squared error on test data, the loss of each step, and its training's wall-clock time."""
+# %%
+if lab.section("1. The score card"):
+    generator, seed = lab.generator("learning rates"), lab.seed("sine rates 0")
+    n_steps = 2 if lab.fast else 200
+    trial = sines(64 * n_steps, length, noise, generator)  # inputs (n, T), targets (n,)
+    validation = sines(n_test, length, noise, generator)  # new series, to judge by
+    inputs, targets = (x.split(64) for x in trial)  # (64, T) and (64,) for each step
 
-    model: nn.Module
-    mse: float
-    losses: list[float]
-    seconds: float
-
-
-def quiet(steps: range, label: str) -> range:
-    """Stands in for lab.progress where there is no lab."""
-    return steps
-
-
-def fit(
-    make: Callable[[], nn.Module], data: Data, test: Data, batch: int, lr: float, seed: int, label="", progress=quiet
-) -> Run:
-    """Train a new model on `data`, each sequence once."""
     torch.manual_seed(seed)
-    model, (inputs, targets) = make(), (x.split(batch) for x in data)
-    steps, start = range(len(inputs)), time.perf_counter()
-    loss_at = lambda i: F.mse_loss(model(inputs[i]), targets[i])  # noqa: E731
-    losses = train(model, loss_at, progress(steps, f"training, {label}"), len(steps), lr=lr, beta_2=0.95)
-    seconds = time.perf_counter() - start
-    return Run(model, mse(model, test), losses, seconds)
+    rnn = networks["rnn"]()
+    rnn_losses = train(rnn, lambda i: F.mse_loss(rnn(inputs[i]), targets[i]), n_steps, lr=8e-3, beta_2=0.95)
 
+    torch.manual_seed(seed)
+    transformer = networks["transformer"]()
+    transformer_losses = train(
+        transformer, lambda i: F.mse_loss(transformer(inputs[i]), targets[i]), n_steps, lr=8e-3, beta_2=0.95
+    )
 
-def fit_all(
-    networks: Makers, sample: Callable[[torch.Generator], tuple[Data, Data]], batch: int, rates, seeds, label="", progress=quiet
-) -> dict[str, list[Run]]:
-    """Train each of the networks once for each seed, on the same data: sample(generator) gives training and test data."""
-    runs = {name: [] for name in networks}
-    for seed in seeds:
-        data, test = sample(torch.Generator().manual_seed(seed))
-        for name, make in networks.items():
-            runs[name].append(fit(make, data, test, batch, rates[name], seed, f"{LABELS.get(name, name)}{label}", progress))
-    return runs
+    lab.say(f"One training of each: {n_steps} steps of 64 series, noise {noise:g}, peak learning rate 0.008.")
+    rows = [["RNN", rnn_losses[0], rnn_losses[-1], error_on(rnn, validation)]]
+    rows += [["Transformer", transformer_losses[0], transformer_losses[-1], error_on(transformer, validation)]]
+    lab.table(["", "loss, first step", "last step", "error on new series"], rows, digits=4)
 
+# %% [markdown]
+# Is 0.008 a good learning rate? A comparison is fair if each network has the rate that does best for it. `try_rates` does what
+# you have just seen, once for each rate; its column 0.008 holds the errors from above.
 
-@torch.no_grad()
-def mse(predict: Callable[[Tensor], Tensor], data: Data) -> float:
-    """Mean squared error over all sequences."""
-    return (predict(data[0]) - data[1]).double().pow(2).mean().item()
-
-
-def errors(runs: Sequence[Run]) -> list[float]:
-    return [run.mse for run in runs]
-
-
-def smooth(runs: Sequence[Run], n_stretches: int = 40) -> tuple[np.ndarray, np.ndarray]:
-    """The steps in the middle of each stretch, and the mean loss in it (runs, stretches)."""
-    losses = np.array([run.losses for run in runs])
-    stretches = np.array_split(np.arange(losses.shape[1]), min(n_stretches, losses.shape[1]))
-    middles = np.array([stretch.mean() for stretch in stretches])
-    return middles, np.stack([losses[:, stretch].mean(axis=1) for stretch in stretches], axis=1)
-
-
-# %% 1. The score card
-# Same data and number of steps for both networks; each has the rate that does best for it on validation data with noise.
-# Beside them stand what needs no training, the best linear formula, fitted to the same training data, and the fitted sine.
-
+# %%
 RATES = (4e-3, 8e-3, 1.5e-2)
-TRAINED = ("rnn", "transformer")
-SCORED = ("zero", "last", "linear", *TRAINED)
+
+if lab:
+    found = try_rates(networks, RATES, trial, validation, [seed])
+    rates = lab.record("rate.sine", {name: min(by_rate, key=by_rate.get) for name, by_rate in found.items()})
+    lab.say("Error on validation data by learning rate. The best is kept, for sections 1 and 4.")
+    rows = [[LABELS[name], *by_rate.values(), f"{rates[name]:g}"] for name, by_rate in found.items()]
+    lab.table(["peak learning rate", *(f"{lr:g}" for lr in RATES), "chosen"], rows, digits=4)
+
+# %% [markdown]
+# Is an error of 0.015 good? Alone it says nothing. Beside the networks stand three **baselines**: predict 0, repeat the last
+# value, and the best linear formula (a weighted sum of the 20 values, fitted to the same training data); and the **limit**:
+# fit the sine itself to each series by non-linear least squares (`curve_fit` in `common/sines.py`) and continue it.
+
+# %%
+
+
+def baselines(data: Data, test: Data) -> dict[str, float]:
+    """Errors on `test` of what needs no network; the linear formula is fitted to `data`."""
+    inputs, targets = test
+    weights = least_squares(*data)  # (T,)
+    return {
+        "zero": mse(0 * targets, targets),
+        "last": mse(inputs[:, -1], targets),
+        "linear": mse(inputs.double() @ weights, targets),
+    }
+
+
+if lab:
+    sizes = {name: sum(p.numel() for p in make().parameters()) for name, make in networks.items()}
+    lab.record("parameters", sizes | {"linear": length})
+    lab.say(
+        "Parameters: linear formula {parameters.linear:.0f}, RNN {parameters.rnn:,.0f}, Transformer "
+        "{parameters.transformer:,.0f}."
+    )
+
+# %% [markdown]
+# Now the full training, from three starts. `fit_all` (`common/experiments.py`) trains both networks on the same data, once for
+# each seed. With noise the training is longer, for noise has to be averaged out.
+
+# %%
 N_SEEDS = 3
 
+if lab:
+    seeds = [lab.seed(f"training {i}") for i in range(N_SEEDS)]
+    tests, runs, scores, fitted = {}, {}, {}, {}  # by noise
+    for level in options.noise:
+        n_steps, batch = (6, 64) if lab.fast else (1600, 128) if level else (800, 64)
+        draw = partial(sines, length=length, noise=level)
+        tests[level] = draw(2 * n_test, generator=lab.generator("test"))
+        runs[level] = fit_all(networks, draw, rates, seeds, n_steps, tests[level], batch)
+        # the baselines, with the formula fitted to what the networks of each start were trained on
+        training_data = [draw(n_steps * batch, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+        simple = [baselines(data, tests[level]) for data in training_data]
+        scores[level] = {name: [found[name] for found in simple] for name in simple[0]} | errors_of(runs[level])
+        fitted[level] = curve_fit(tests[level][0])
+        lab.say(f"Noise {level:g}: {n_steps} steps of {batch} series, {N_SEEDS} starts, {2 * n_test} test series.")
 
-def budget(noise: float, fast: bool) -> tuple[int, int]:
-    """Steps, and sequences a step: noise has to be averaged out, which takes more data."""
-    if fast:
-        return 6, 64
-    return (1600, 128) if noise else (800, 64)
+# %% [markdown]
+# The card: who is best without noise, and who with noise?
 
+# %%
+if lab:
+    card, limits = {}, {}
+    for level, errors in scores.items():
+        key = f"sine.noise_{level:g}"
+        found = {name: {"mse_mean": mean(by_seed), "mse_std": stdev(by_seed)} for name, by_seed in errors.items()}
+        limits[level] = mse(fitted[level], tests[level][1])
+        card[level] = lab.record(key, found | {"limit": limits[level]})
+        seconds = {name: mean(run.seconds for run in some) for name, some in runs[level].items()}
+        for name, value in seconds.items():
+            lab.record_seconds(f"{key}.{name}.training", value)
+        rows = []
+        for name in errors:
+            kept = card[level][name]
+            rows.append([LABELS[name], number(kept["mse_mean"]), number(kept["mse_std"], 1), seconds.get(name, "")])
+        rows.append([LABELS["limit"], number(limits[level]), "", ""])
+        lab.table([f"noise {level:g}", "MSE, mean", "std", "seconds"], rows, digits=1)
+        ahead = sum(rnn < transformer for rnn, transformer in zip(errors["rnn"], errors["transformer"], strict=True))
+        lab.say(f"The RNN is ahead of the Transformer from {ahead} of {N_SEEDS} starts.")
 
-def test_size(lab: Lab) -> int:
-    """Test or validation sequences where a thousand or two are enough."""
-    return 200 if lab.fast else 2000
+# %% [markdown]
+# Without noise the linear formula wins by far: with a known frequency a sine is a linear formula of two past values,
+# $y(t+1) = 2 \cos(f)\, y(t) - y(t-1)$; with an unknown one, 20 values still come very close. With noise it falls back.
+#
+# How far from the limit is each? And how far from the next value *without* its noise, which no model gets to see? (What is
+# below 1 times the limit beats the fitted sine, which does not use how A, f and phi are drawn.)
 
+# %%
+if lab:
+    for level in [level for level in options.noise if level > 0]:
+        key, (inputs, _) = f"sine.noise_{level:g}", tests[level]
+        _, clean = sines(2 * n_test, length, 0.0, lab.generator("test"))  # the same sines without noise
+        over = {name: card[level][name]["mse_mean"] / card[level]["limit"] for name in ("linear", *networks)}
+        lab.record(f"{key}.over_limit", over)
+        beyond = {name: mean(error_on(run.model, (inputs, clean)) for run in some) for name, some in runs[level].items()}
+        beyond["limit"] = mse(fitted[level], clean)
+        lab.record(f"{key}.beyond_noise", beyond)
+        lab.say(
+            f"Noise {level:g}, relative to the limit: least squares {over['linear']:.2f}, RNN {over['rnn']:.2f}, Transformer "
+            f"{over['transformer']:.2f}. Measured against the next value without its noise: RNN {number(beyond['rnn'])}, "
+            f"Transformer {number(beyond['transformer'])}, limit {number(beyond['limit'])}."
+        )
 
-def measure_rates(
-    networks: Makers, rates: Sequence[float], data: Data, validation: Data, seeds: Sequence[int], progress=quiet
-) -> dict[str, dict[float, float]]:
-    """For each network and each of the rates: the error on validation data after training on `data`, mean over the seeds."""
+# %% [markdown]
+# Six of the test series, the card as a picture, and the losses during training. At which step does each network pass the
+# linear formula?
 
-    def error(name: str, lr: float) -> float:
-        label = f"{LABELS[name]}, rate {lr:g}"
-        return mean(fit(networks[name], data, validation, 64, lr, seed, label, progress).mse for seed in seeds)
-
-    return {name: {lr: error(name, lr) for lr in rates} for name in networks}
-
-
-def measure_baselines(sample: Callable, seeds: Sequence[int]) -> dict[str, list[float]]:
-    """The errors of predicting 0, of repeating the last value, and of the linear formula of each seed's training data."""
-    found = {"zero": [], "last": [], "linear": []}
-    for seed in seeds:
-        data, test = sample(torch.Generator().manual_seed(seed))
-        weights = least_squares(*data)
-        found["zero"].append(mse(lambda x: 0 * x[:, -1], test))
-        found["last"].append(mse(lambda x: x[:, -1], test))
-        found["linear"].append(mse(lambda x, w=weights: x.double() @ w, test))
-    return found
-
-
-class Card(NamedTuple):
-    """The score card of one noise level: errors by seed for each of SCORED, the trained runs, the limit, the test data, for
-    the networks and the limit the error against the next value without its noise, which no model gets to see, and what the
-    fitted sines predict (n,)."""
-
-    errors: dict[str, list[float]]
-    runs: dict[str, list[Run]]
-    limit: float
-    test: Data
-    beyond_noise: dict[str, float]
-    fitted: Tensor
-
-
-def measure_card(networks, rates, seeds, sample, batch: int, test: Data, clean: Tensor, label="", progress=quiet) -> Card:
-    """`sample(generator)` gives training data; `clean` (n,) are the targets of `test` without their noise."""
-    both = lambda generator: (sample(generator), test)  # noqa: E731
-    runs, fitted = fit_all(networks, both, batch, rates, seeds, label, progress), curve_fit(test[0])
-    predictors = {name: [run.model for run in runs[name]] for name in TRAINED} | {"limit": [lambda _: fitted]}
-    beyond = {name: mean(mse(predict, (test[0], clean)) for predict in some) for name, some in predictors.items()}
-    scores = measure_baselines(both, seeds) | {name: errors(runs[name]) for name in TRAINED}
-    return Card(scores, runs, mse(lambda _: fitted, test), test, beyond, fitted)
-
-
-def draw_samples(card: Card, noise: float) -> Figure:
-    inputs, targets = card.test
+# %%
+if lab:
+    inputs, targets = tests[noise]
     with torch.no_grad():
-        predictions = {name: card.runs[name][0].model(inputs) for name in TRAINED} | {"limit": card.fitted}
-    misses = ", ".join(f"{LABELS[n].split(': ')[-1]} {number(F.mse_loss(p, targets).item())}" for n, p in predictions.items())
-    title = f"Mean squared error ({len(targets)} sequences, noise {noise:g}, first start): {misses}"
-    fig, axes = panels(title, (1, 1, 1), rows=2, size=(15, 7))
-    length = inputs.shape[1]
-    for i, ax in enumerate(axes):
-        ax.plot(range(length), inputs[i], color=GREY, marker=".", lw=1, label="input")
-        ax.plot(length, targets[i], color="black", marker="*", ms=15, ls="", label="the next value")
-        ax.axhline(targets[i], xmin=0.8, color="black", lw=0.8, ls=":")
-        for shift, (name, prediction) in enumerate(predictions.items(), 1):
-            ax.plot(length + 0.045 * length * shift, prediction[i], **STYLES[name] | {"ls": ""}, ms=9, label=LABELS[name])
-    for ax in axes[3:]:
-        ax.set_xlabel("step t (predictions are for the step of the star)")
-    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
-    return fig
+        predictions = {name: some[0].model(inputs) for name, some in runs[noise].items()} | {"limit": fitted[noise]}
+    fig = figures.draw_samples(inputs, targets, predictions, noise)
+    lab.figure(fig, "05_sample_sequences")
+
+# %%
+if lab:
+    fig = figures.draw_scores(scores, limits)
+    lab.figure(fig, "05_performance_comparison")
+
+# %%
+if lab:
+    losses = {level: losses_of(runs[level]) for level in runs}
+    linear = {level: mean(errors["linear"]) for level, errors in scores.items()}
+    fig = figures.draw_learning(losses, linear, limits)
+    lab.figure(fig, "05_learning_curves")
+
+# %% [markdown]
+# ## 2. What the heads look at, and what the prediction needs
+# (This section builds on section 1: its trained networks.) Attention says where a head looks. Whether the prediction needs it
+# is asked by intervention: **hide** a position from all heads by a mask, or **replace** its value by that of another series,
+# and measure the error again. The last position, hidden from the heads, still comes in by the query and the residual; a
+# replaced value is replaced for all ways in.
+
+# %%
 
 
-def draw_scores(cards: Mapping[float, Card]) -> Figure:
-    best = {noise: min(SCORED, key=lambda name, card=card: mean(card.errors[name])) for noise, card in cards.items()}
-    texts = [f"{LABELS[name]} at noise {noise:g} ({number(mean(cards[noise].errors[name]))})" for noise, name in best.items()]
-    fig, axes = panels(
-        f"Smallest error, the limit apart: {', '.join(texts)}", (1,) * len(cards), size=(max(9, 7 * len(cards)), 4.6)
-    )
-    for ax, (noise, card) in zip(axes, cards.items(), strict=True):
-        seed_dots(ax, {LABELS[name]: card.errors[name] for name in SCORED}, [STYLES[name] for name in SCORED])
-        if noise:
-            ax.axvline(card.limit, color="black", ls="--")
-            ax.set_xlim(left=min(ax.get_xlim()[0], card.limit / 2))
-        line = "dashed: " if noise else "not shown: "
-        ax.set(xlabel=f"mean squared error (dots: {N_SEEDS} seeds)")
-        ax.set_title(f"noise {noise:g} ({line}{LABELS['limit']}, {number(card.limit)})")
-    return fig
+def hidden_error(model: Transformer, data: Data, back: int) -> float:
+    """The error when the position `back` steps back is hidden from the heads."""
+    mask = torch.ones(1, 1, data[0].shape[1], dtype=torch.bool)
+    mask[..., -back] = False
+    return error_on(lambda y: model.look(y, mask)[0], data)
 
 
-def draw_learning(cards: Mapping[float, Card]) -> Figure:
-    noise, card = list(cards.items())[-1]
-    title = f"Noise {noise:g}: the loss falls below that of least squares after about {', '.join(passing(card))} steps"
-    fig, axes = panels(title, (1,) * len(cards), size=(max(11, 7 * len(cards)), 4.6))
-    for ax, (noise, card) in zip(axes, cards.items(), strict=True):
-        ax.set_yscale("log")
-        for name in TRAINED:
-            steps, losses = smooth(card.runs[name])
-            seed_band(ax, steps, losses, LABELS[name], **STYLES[name] | {"marker": None})
-        if noise:
-            ax.axhline(mean(card.errors["linear"]), color=GREY, ls=":", label=LABELS["linear"])
-            ax.axhline(card.limit, color="black", ls="--", label=LABELS["limit"])
-            plain_ticks(ax.yaxis)
-        else:
-            decades(ax.yaxis)
-        ax.set(xlabel=f"training step (each point: mean of {2 * steps[0] + 1:.0f})", title=f"noise {noise:g}")
-        ax.legend()
-    axes[0].set_ylabel(f"loss on new sequences\n(mean and range of {N_SEEDS} seeds)")
-    return fig
-
-
-def passing(card: Card) -> list[str]:
-    """For each network, when its mean loss over the seeds falls below the error of least squares for the first time."""
-    found = []
-    for name in TRAINED:
-        steps, losses = smooth(card.runs[name])
-        below = steps[losses.mean(axis=0) < mean(card.errors["linear"])]
-        found.append(f"{LABELS[name]} {below[0]:.0f}" if len(below) else f"{LABELS[name]} never")
-    return found
-
-
-def show_rates(
-    lab: Lab,
-    key: str,
-    networks: Makers,
-    rates: Sequence[float],
-    sample: Callable[[int], Data],
-    n_steps: int,
-    n_seeds: int,
-    text: str,
-) -> dict[str, float]:
-    """The best learning rate for each network on validation data; sample(n) gives n new sequences."""
-    seeds = [lab.seed(f"{key} rates {i}") for i in range(n_seeds)]
-    found = measure_rates(networks, rates, sample(64 * n_steps), sample(test_size(lab)), seeds, lab.progress)
-    best = {name: min(by_rate, key=by_rate.get) for name, by_rate in found.items()}
-    lab.say(f"Learning rates: error on validation data after {n_steps} steps {text}. The best is kept.")
-    rows = [[LABELS[name], *by_rate.values(), f"{best[name]:g}"] for name, by_rate in found.items()]
-    lab.table(["peak learning rate", *(f"{lr:g}" for lr in rates), "chosen"], rows, digits=4)
-    return lab.record_all(f"rate.{key}", best, rtol=30)  # some are close: on another machine another may win
-
-
-def show_scores(lab: Lab, networks: Makers) -> tuple[dict[float, Card], dict[str, float]]:
-    lab.section("1. The score card")
-    length, noise, generator = lab.options.lengths[0], lab.options.noise[-1], lab.generator("learning rates")
-    lab.say(
-        f"{length} values of a sine{' with noise' * bool(noise)} in, the next one out; amplitude, frequency and phase are new "
-        f"in every sequence.{' In sections 1 to 3 no Transformer has positions.' * lab.options.no_positions}"
-    )
-    sample = lambda n: sines(n, length, noise, generator)  # noqa: E731
-    text = f"at noise {noise:g}; it is used in sections 1 and 4"
-    rates = show_rates(lab, "sine", networks, RATES, sample, 2 if lab.fast else 200, 1, text)
-    sizes = {name: sum(p.numel() for p in make().parameters()) for name, make in networks.items()}
-    sizes = lab.record_all("parameters", sizes | {"linear": length}, rtol=0)
-    seeds, cards = [lab.seed(f"training {i}") for i in range(N_SEEDS)], {}
-    for noise in lab.options.noise:
-        (n_steps, batch), n_test = budget(noise, lab.fast), 2 * test_size(lab)
-        test, (_, clean) = (sines(n_test, length, s, lab.generator("test")) for s in (noise, 0.0))  # the same sines twice
-        sample = lambda generator, n=n_steps * batch, s=noise: sines(n, length, s, generator)  # noqa: E731
-        label = f", noise {noise:g}"
-        cards[noise] = measure_card(networks, rates, seeds, sample, batch, test, clean, label, lab.progress)
-        lab.say(f"Noise {noise:g}: {n_steps} steps of {batch} sequences, {N_SEEDS} seeds, {n_test} test sequences.")
-        print_card(lab, noise, cards[noise], sizes)
-    lab.figure(draw_samples(cards[noise], noise), "05_sample_sequences")  # of the last noise level
-    lab.figure(draw_scores(cards), "05_performance_comparison")
-    lab.figure(draw_learning(cards), "05_learning_curves")
-    return cards, rates
-
-
-def print_card(lab: Lab, noise: float, card: Card, sizes: Mapping[str, float]) -> None:
-    key, rows, means = f"sine.noise_{noise:g}", [], {}
-    for name in SCORED:
-        # trained errors vary with the instruction set as they do with the seed
-        rtol, atol, atol_std = (0.2, 5e-4, 2e-3) if name in TRAINED else (0.02, 0.0, 1e-3)
-        means[name] = lab.record(f"{key}.{name}.mse_mean", mean(card.errors[name]), rtol=rtol, atol=atol)
-        deviation = lab.record(f"{key}.{name}.mse_std", stdev(card.errors[name]), rtol=rtol, atol=atol_std)
-        row = [LABELS[name], number(means[name]), number(deviation, digits=1), f"{sizes.get(name, 0):.0f}", ""]
-        if name in TRAINED:
-            seconds = mean(run.seconds for run in card.runs[name])
-            row[-1] = f"{lab.record_seconds(f'{key}.{name}.training', seconds):.1f}"
-        rows.append(row)
-    limit = lab.record(f"{key}.limit", card.limit, rtol=1e-3, atol=1e-12)
-    lab.table(["", "MSE, mean", "std", "parameters", "seconds"], [*rows, [LABELS["limit"], number(limit), "", "", ""]])
-    first, second = sorted(means, key=means.get)[:2]
-    ahead = sum(rnn < transformer for rnn, transformer in zip(*(card.errors[name] for name in TRAINED), strict=True))
-    text = (
-        f"Smallest, the limit apart: {LABELS[first]}; {LABELS[second]} has {times(means[second] / means[first])} its error. "
-        f"The RNN is ahead of the Transformer from {ahead} of {N_SEEDS} starts. "
-    )
-    if noise:
-        over = lab.record_all(f"{key}.over_limit", {name: means[name] / limit for name in ("linear", *TRAINED)}, rtol=0.3)
-        beyond = lab.record_all(f"{key}.beyond_noise", card.beyond_noise, rtol=0.6)
-        text += (
-            f"Relative to the limit: least squares {over['linear']:.2f}, RNN {over['rnn']:.2f}, Transformer "
-            f"{over['transformer']:.2f}. Each error holds the noise of the next value itself, which nobody can know. "
-            f"Measured against that value without its noise: RNN {number(beyond['rnn'])}, Transformer "
-            f"{number(beyond['transformer'])}, limit {number(beyond['limit'])}."
-        )
-        if min(over.values()) < 1:
-            text += " What is below 1 beats the fitted sine, which does not use how A, f and phi are drawn."
-    else:
-        text += (
-            "With a known frequency a sine is a linear formula of two past values, y(t+1) = 2 cos(f) y(t) - y(t-1). Here the "
-            f"frequency is not known, and one formula of {card.test[0].shape[1]} values serves all: its error is "
-            f"{number(means['linear'])}."
-        )
-    lab.say(text)
-
-
-# %% 2. What the heads look at, and what the prediction needs
-# Attention says where a head looks. Whether the prediction needs it is asked by intervention: hide a position from all
-# heads (mask), or replace its value by that of another sequence, and measure the error again. The last position, hidden
-# from the heads, still comes in by the query and the residual path; a replaced value is replaced for all paths.
-
-
-def swap(inputs: Tensor, back: int) -> Tensor:
-    """(n, T) -> (n, T): the values `back` steps back come from the neighbouring sequence."""
+def replace(inputs: Tensor, back: int) -> Tensor:
+    """(n, T) -> (n, T): the values `back` steps back come from the neighbouring series."""
     other = inputs.clone()
     other[:, -back] = inputs[:, -back].roll(1)
     return other
 
 
-@torch.no_grad()
-def measure_positions(runs: Mapping[str, Sequence[Run]], data: Data) -> dict:
-    """By steps back, 1 to T, for each seed: "weights" (seeds, H, n, T); "hiding" (seeds, T), the error when a position is
-    hidden from the heads; for each network "swapping" (seeds, T), the error when its value comes from another sequence,
-    and "base" (seeds, 1), the error with nothing done."""
-    (inputs, targets), steps_back = data, range(1, data[0].shape[1] + 1)
-    transformers = [run.model for run in runs["transformer"]]
-
-    def hidden(model: Transformer, back: int) -> float:
-        mask = torch.ones(1, 1, len(steps_back), dtype=torch.bool)
-        mask[..., -back] = False
-        return mse(lambda x: model.look(x, mask)[0], data)
-
-    def swapped(model: nn.Module, back: int) -> float:
-        return mse(model, (swap(inputs, back), targets))
-
-    return {
-        "weights": torch.stack([model.look(inputs)[1].transpose(0, 1).flip(-1) for model in transformers]),
-        "hiding": np.array([[hidden(model, back) for back in steps_back] for model in transformers]),
-        "swapping": {name: np.array([[swapped(r.model, back) for back in steps_back] for r in runs[name]]) for name in runs},
-        "base": {name: np.array([[mse(r.model, data)] for r in runs[name]]) for name in runs},
-    }
-
-
-@torch.no_grad()
-def measure_paths(model: Transformer, data: Data) -> dict[str, float]:
-    """The error when the last value comes from another sequence on one of its ways to the prediction, or on all."""
-    inputs, targets = data
-    own, strange = model.features(inputs), model.features(swap(inputs, 1))  # (n, T, d_model) each
-    ways = ("residual", "query", "key_value")
-
-    def error(changed: Sequence[str]) -> float:
-        last, query, keys = (strange if way in changed else own for way in ways)
-        attended, _ = model.block.attention(query[:, -1:], keys)
-        return F.mse_loss(model.predict(last[:, -1:], attended), targets).item()
-
-    return {"none": error(()), **{way: error((way,)) for way in ways}, "all": error(ways)}
-
-
-def rank_correlation(a: Sequence[float], b: Sequence[float]) -> float:
-    """Spearman's: 1 if both have the same order, 0 if the orders have nothing in common, -1 if they are opposite."""
-    ranks = [np.argsort(np.argsort(np.asarray(x))) for x in (a, b)]
-    return float(np.corrcoef(*ranks)[0, 1])
-
-
-def measure_heads(runs: Sequence[Run], data: Data) -> np.ndarray:
-    """(seeds, H): the error without a head, relative to the error with all."""
-    n_heads = runs[0].model.block.attention.n_heads
-    return np.array([[mse(silenced(r.model, h), data) / mse(r.model, data) for h in range(n_heads)] for r in runs])
-
-
-@torch.no_grad()
-def measure_by_frequency(model: Transformer, length: int, noise: float, generator: torch.Generator) -> Tensor:
-    """(H, 41, T): mean weights by steps back for 41 frequencies, slow to fast, over 50 sequences of each."""
-    f = torch.linspace(*FREQUENCIES, 41, dtype=torch.float64).repeat_interleave(50)
-    weights = model.look(sines(len(f), length, noise, generator, f)[0])[1]  # (41 * 50, H, T)
-    return weights.unflatten(0, (41, 50)).mean(dim=1).transpose(0, 1).flip(-1)
-
-
-def draw_patterns(weights: Tensor) -> Figure:
-    """`weights` as from `measure_by_frequency`."""
-    n_heads, n_f, length = weights.shape
-    looks = weights @ torch.arange(1.0, length + 1)  # mean steps back, (H, frequencies)
-    means, spans = (" / ".join(f"{x:.1f}" for x in values) for values in (looks.mean(1), looks.amax(1) - looks.amin(1)))
-    title = f"First start: heads look {means} steps back on average; over frequencies this varies by {spans}"
-    fig, axes = panels(title, (1,) * n_heads, size=(max(11, 3.9 * n_heads), 5))
-    for head, ax in enumerate(axes):
-        image = heatmap(ax, weights[head], column_label="steps back (key)", row_label="", limit=weights.max().item())
-        ax.set(title=f"head {head}", yticks=[])
-        label_steps(ax, length, first=0)
-    axes[0].set_yticks(np.linspace(0, n_f - 1, 5), [f"{f:.1f}" for f in np.linspace(*FREQUENCIES, 5)])
-    axes[0].set_ylabel("frequency f of the sequence (rad / step)")
-    fig.colorbar(image, ax=axes, label="weight (mean of 50 sequences)", fraction=0.03)
-    return fig
-
-
-def label_steps(ax: Axes, length: int, first: int = 1) -> None:
-    """Ticks at 1, 5, 10, ... steps back; `first` is where 1 stands on the axis."""
-    back = [1, *range(5, length + 1, 5 if length <= 30 else 10)]
-    ax.set_xticks([b - 1 + first for b in back], back)
-
-
-def draw_heads(weights: Tensor, factors: np.ndarray) -> Figure:
-    """`weights` (H, n, T) of the first seed, `factors` from `measure_heads`."""
-    title = (
-        f"Without one head the error is {factors.min():.2g} to {factors.max():.2g} times as large "
-        f"({factors.shape[1]} heads, {len(factors)} random starts)"
-    )
-    fig, (left, right) = panels(title, (5, 4), size=(14, 5))
-    names = [f"head {h}" for h in range(len(weights))]  # of each start: the numbers mean nothing across starts
-    for h, line in zip(range(len(names)), itertools.cycle(("-", "--", "-.", ":")), strict=False):
-        low, high = weights[h].quantile(torch.tensor([0.1, 0.9]), dim=0)
-        curve(left, range(1, weights.shape[-1] + 1), weights[h].mean(dim=0), low=low, high=high, label=names[h], ls=line)
-    label_steps(left, weights.shape[-1])
-    left.set(xlabel="steps back (key)", ylabel="weight", ylim=(0, None))
-    left.set_title("first start: what the heads look at\n(mean; band: 10-90 % of the sequences)")
-    left.legend(ncols=2, loc="upper right")
-    numbers = ".1f" if len(names) <= 8 else None
-    rows = [f"start {i + 1}" for i in range(len(factors))]
-    heatmap(right, factors, rows=rows, columns=names, row_label="", column_label="", limit=factors.max(), numbers=numbers)
-    right.set_title("error without this head, times that with all\n(head numbers mean nothing across starts)")
-    return fig
-
-
-def draw_positions(found: dict) -> Figure:
-    weight, swapping = found["weights"].mean(dim=(1, 2)).numpy(), found["swapping"]["transformer"]  # (seeds, T) each
-    most = int(swapping.mean(axis=0).argmax())
-    title = (
-        f"Replacing the value {most + 1} step{'s' * (most > 0)} back costs most (error x "
-        f"{(swapping / found['base']['transformer']).mean(axis=0)[most]:.2g}); the heads give it "
-        f"a weight of {weight.mean(axis=0)[most]:.3f} (equal shares: {1 / weight.shape[1]:.2g})"
-    )
-    fig, axes = panels(title, (1, 1, 1), size=(16, 4.8))
-    back = range(1, weight.shape[1] + 1)
-    seed_band(axes[0], back, weight, LABELS["transformer"], **STYLES["transformer"])
-    seed_band(axes[1], back, found["hiding"] / found["base"]["transformer"], LABELS["transformer"], **STYLES["transformer"])
-    for name, values in found["swapping"].items():
-        seed_band(axes[2], back, values / found["base"][name], LABELS[name], **STYLES[name])
-    axes[0].set(title="where the heads look", ylabel=f"mean weight (band: {len(weight)} seeds)", ylim=(0, None))
-    axes[1].set_title("a position is hidden from the heads")
-    axes[2].set(title="a value is taken from another sequence\n(logarithmic scale)", yscale="log")
-    axes[2].legend(loc="upper right")
-    plain_ticks(axes[2].yaxis)
-    for ax in axes:
-        label_steps(ax, weight.shape[1])
-        ax.set_xlabel("steps back")
-    for ax in axes[1:]:
-        ax.axhline(1, color="black", lw=1, ls=":")
-        ax.set_ylabel("error, times that with nothing done")
-    return fig
-
-
-def show_attention(lab: Lab, card: Card, noise: float) -> None:
-    lab.section("2. What the heads look at, and what the prediction needs")
-    length = lab.options.lengths[0]
+# %%
+if lab.section("2. What the heads look at, and what the prediction needs"):
     data = sines(200 if lab.fast else 1000, length, noise, lab.generator("positions"))
-    found = measure_positions(card.runs, data)
-    weight = found["weights"].mean(dim=(1, 2)).numpy()  # (seeds, T)
-    columns = {"attention": weight, "hiding": found["hiding"]}
-    columns |= {f"swapping.{name}": values for name, values in found["swapping"].items()}
-    rows = [[f"{i + 1}"] for i in range(length)]
-    for name, values in columns.items():
-        for row, value in zip(rows, values.mean(axis=0), strict=True):
-            row.append(lab.record(f"position.{name}.{row[0]}", value, rtol=0.6, atol=0.06))
-    base = lab.record_all("position.base", {name: values.mean() for name, values in found["base"].items()}, rtol=0.6)
-    lab.say(
-        f"The models of section 1 at noise {noise:g}, mean of {N_SEEDS} seeds, on {len(data[0])} other sequences. MSE with "
-        f"nothing done: Transformer {base['transformer']:.4f}, RNN {base['rnn']:.4f}. Hidden: from the heads of the "
-        "Transformer. Replaced: the value comes from another sequence."
-    )
+    inputs, targets = data
+    models = {name: [run.model for run in some] for name, some in runs[noise].items()}
+    steps = range(1, length + 1)  # back from the value that is asked
+
+    weights = torch.stack([looks(model, inputs) for model in models["transformer"]])  # (seeds, H, n, T)
+    weight = weights.mean(dim=(1, 2)).numpy()  # (seeds, T)
+    hidden = np.array([[hidden_error(model, data, back) for back in steps] for model in models["transformer"]])
+    swapped = {
+        name: np.array([[error_on(model, (replace(inputs, back), targets)) for back in steps] for model in some])
+        for name, some in models.items()
+    }
+    base = {name: [error_on(model, data) for model in some] for name, some in models.items()}  # with nothing done
+
+# %% [markdown]
+# Is a position with a large weight an important one? Step 1 back is the last value that goes in.
+
+# %%
+if lab:
+    found = {"attention": weight, "hiding": hidden} | {f"swapping.{name}": values for name, values in swapped.items()}
+    means = {name: dict(zip(steps, values.mean(axis=0), strict=True)) for name, values in found.items()}
+    positions = lab.record("position", means)
+    lab.record("position.base", {name: mean(errors) for name, errors in base.items()})
+    rows = [[back, *(values[back] for values in positions.values())] for back in steps]
     lab.table(["steps back", "weight", "MSE, hidden", "replaced (RNN)", "replaced (Transformer)"], rows, digits=3)
-    by_seed = [rank_correlation(a, b) for a, b in zip(weight, found["hiding"], strict=True)]
-    correlation = lab.record("position.rank_correlation", mean(by_seed), rtol=0, atol=0.5)
-    looked, hidden, swapped = (int(columns[n].mean(axis=0).argmax()) for n in ("attention", "hiding", "swapping.transformer"))
-    spread = np.ptp(weight.mean(axis=0)) > 1e-3
-    looks = f"Of all positions the heads look most {looked + 1} back" if spread else "The heads look at all positions alike"
+    lab.record("position.rank_correlation", mean(map(rank_correlation, weight, hidden)))
     lab.say(
-        f"{looks}, hiding {hidden + 1} back costs most, replacing {swapped + 1} "
-        f"back costs most. Over the positions, weight and error when hidden have a rank correlation of {correlation:.2f} (1 = "
-        f"same order; {', '.join(f'{c:.2f}' for c in by_seed)} by seed). The value one step back has {rows[0][1]:.3f} of the "
-        f"weight; hidden from the heads it gives an error of {rows[0][2]:.3f}, replaced {rows[0][4]:.3f}."
+        "Over the positions, weight and error when hidden have a rank correlation of {position.rank_correlation:.2f} (1 = same "
+        "order). The value one step back has {position.attention.1:.3f} of the weight. With nothing done the error is "
+        "{position.base.transformer:.3f}, with this value hidden from the heads {position.hiding.1:.3f}, with it replaced "
+        "{position.swapping.transformer.1:.3f}."
     )
-    paths = [measure_paths(run.model, data) for run in card.runs["transformer"]]
-    ways = {way: lab.record(f"position.last_value.{way}", mean(p[way] for p in paths), rtol=0.6, atol=0.06) for way in paths[0]}
+    fig = figures.draw_positions(weight, hidden, swapped, base)
+    lab.figure(fig, "05_position_importance")
+
+# %% [markdown]
+# In the full run the last value has little weight, and yet replacing it costs most. It has three ways into the prediction: the
+# residual, the query, and key and value. We replace it on one of them at a time. Attention weights show only the third.
+
+# %%
+
+
+@torch.no_grad()
+def errors_by_way(model: Transformer, data: Data) -> dict[str, float]:
+    """The error when the last value comes from another series on none, one or all of its ways to the prediction."""
+    inputs, targets = data
+    own, other = model.features(inputs), model.features(replace(inputs, 1))  # (n, T, d_model) each
+    cases = {
+        "none": (own, own, own),
+        "residual": (other, own, own),
+        "query": (own, other, own),
+        "key_value": (own, own, other),
+        "all": (other, other, other),
+    }
+    found = {}
+    for case, (last, query, keys) in cases.items():
+        attended, _ = model.block.attention(query[:, -1:], keys)
+        found[case] = F.mse_loss(model.predict(last[:, -1:], attended), targets).item()
+    return found
+
+
+if lab:
+    by_start = [errors_by_way(model, data) for model in models["transformer"]]
+    lab.record("position.last_value", {case: mean(found[case] for found in by_start) for case in by_start[0]})
     lab.say(
-        f"The last value has three ways in. Replaced on one of them alone: residual path {ways['residual']:.3f}, query "
-        f"{ways['query']:.3f}, key and value {ways['key_value']:.3f} (on none {ways['none']:.3f}, on all {ways['all']:.3f}). "
-        "Attention weights show the third only."
+        "The last value replaced on one way alone: residual {position.last_value.residual:.3f}, query "
+        "{position.last_value.query:.3f}, key and value {position.last_value.key_value:.3f} (on none "
+        "{position.last_value.none:.3f}, on all {position.last_value.all:.3f})."
     )
-    factors = measure_heads(card.runs["transformer"], data)
-    ends = lab.record_all("heads.silenced", {"min": factors.min(), "max": factors.max()}, rtol=0.9, atol=1)
-    lab.say(f"Silencing one head multiplies the error by {ends['min']:.2g} to {ends['max']:.2g} ({factors.size} heads).")
-    first = card.runs["transformer"][0].model
-    by_frequency = measure_by_frequency(first, length, noise, lab.generator("frequencies"))
-    lab.figure(draw_patterns(by_frequency), "05_attention_patterns")
-    lab.figure(draw_heads(found["weights"][0], factors), "05_multihead_analysis")
-    lab.figure(draw_positions(found), "05_position_importance")
+
+# %% [markdown]
+# Do the heads do different things? Look at each over slow and fast sines, and silence one at a time.
+
+# %%
 
 
-# %% 3. Recall
-# A random waveform of P values repeats: the next value stands P steps back. For attention that is one look; an RNN has to
-# carry the value through P steps in a state of fixed size. Each P has its own models, which never meet another P, so the
-# place to look at is always the same. Rates are searched widely: with a small one the GRU learns nothing at P = 25.
+def looks_by_frequency(
+    model: Transformer, length: int, noise: float, generator: torch.Generator, n_f: int, n_each: int
+) -> Tensor:
+    """(H, n_f, T): mean weights by steps back for n_f frequencies, slow to fast, over n_each series of each."""
+    f = torch.linspace(*FREQUENCIES, n_f, dtype=torch.float64).repeat_interleave(n_each)
+    inputs, _ = sines(len(f), length, noise, generator, f)
+    return looks(model, inputs).unflatten(1, (n_f, n_each)).mean(dim=2)
 
+
+def silenced_factors(model: Transformer, data: Data) -> list[float]:
+    """(H,): the error without a head, relative to the error with all."""
+    return [error_on(silenced(model, h), data) / error_on(model, data) for h in range(model.block.attention.n_heads)]
+
+
+if lab:
+    n_each = 50
+    by_frequency = looks_by_frequency(models["transformer"][0], length, noise, lab.generator("frequencies"), 41, n_each)
+    fig = figures.draw_patterns(by_frequency, FREQUENCIES, n_each)
+    lab.figure(fig, "05_attention_patterns")
+
+# %%
+if lab:
+    factors = np.array([silenced_factors(model, data) for model in models["transformer"]])  # (seeds, H)
+    lab.record("heads.silenced", {"min": factors.min(), "max": factors.max()})
+    lab.say(
+        "Silencing one head multiplies the error by {heads.silenced.min:.2g} to {heads.silenced.max:.2g} ({n} heads).",
+        n=factors.size,
+    )
+    fig = figures.draw_heads(weights[0], factors)
+    lab.figure(fig, "05_multihead_analysis")
+
+# %% [markdown]
+# ## 3. Recall
+# Where does attention win? A random wave of P values, then its first value again; asked is the second. So the answer stands P
+# steps back, and nothing has to be computed. For attention that is one look; an RNN has to carry the value through P steps in
+# a state of fixed size. Predicting 0 has an error of 1.
+#
+# Each P has its own models. A GRU takes part, and rates are searched widely: with a small one it learns nothing at P = 25.
+
+# %%
 PERIODS = (5, 10, 25, 50)
 RECALL_RATES = (8e-3, 1.5e-2, 3e-2, 6e-2, 0.12)
-RECALL_ATOL = {5: 0.05, 10: 0.15, 25: 0.8, 50: 1.0}  # RNN and GRU: whether a start learns it depends on any rounding
 
 
 def waves(n: int, period: int, generator: torch.Generator) -> Data:
-    """n random waveforms: one whole period and the first value of the next one as inputs, then its second."""
+    """n random waves: one whole period and the first value of the next one as inputs, then its second."""
     y = torch.randn(n, period, generator=generator)
     return torch.cat([y, y[:, :1]], dim=1), y[:, 1].contiguous()
 
 
-def measure_recall(networks: Makers, period: int, rates, seeds, sizes: Sequence[int], progress=quiet) -> dict[str, list[Run]]:
-    """Each of the networks trained to recall what stands `period` steps back; sizes of training and test data."""
-    sample = lambda generator: tuple(waves(n, period, generator) for n in sizes)  # noqa: E731
-    return fit_all(networks, sample, 64, rates, seeds, f", period {period}", progress)
-
-
-def times(factor: float) -> str:
-    """ "3.2 times", "1,500 times"."""
-    return f"{factor:.2g} times" if factor < 100 else f"{float(f'{factor:.2g}'):,.0f} times"
-
-
-def draw_recall(runs: Mapping[int, Mapping[str, Sequence[Run]]], weight: Tensor) -> Figure:
-    """`weight` (H, 26): of the first Transformer with P = 25, mean over test sequences, by steps back."""
-    texts = [f"{LABELS[name]} {number(mean(errors(r)))}" for name, r in runs[25].items()]
-    title = f"Recall of a value 25 steps back after {len(runs[25]['rnn'][0].losses)} training steps: error {', '.join(texts)}"
-    fig, (left, right) = panels(title, (1, 1), size=(14, 5.2))
-    for name in runs[25]:
-        values = np.array([errors(runs[period][name]) for period in PERIODS]).T  # (seeds, periods)
-        seed_band(left, PERIODS, values, LABELS[name], **STYLES[name])
-    left.axhline(1, color=GREY, ls=":", label=LABELS["zero"])
-    left.set(xscale="log", yscale="log", xlabel="period P", ylabel="mean squared error")
-    left.set_xticks(PERIODS, PERIODS)
-    left.minorticks_off()
-    decades(left.yaxis)
-    left.legend(loc="best")
-    left.set_title(f"the next value stands P steps back (band: {len(runs[25]['rnn'])} seeds)")
-    names = [f"head {h}" for h in range(len(weight))]
-    image = heatmap(right, weight, rows=names, row_label="", column_label="steps back (key)")
-    label_steps(right, weight.shape[1], first=0)
-    right.set_title("P = 25: what the Transformer looks at (first start)")
-    fig.colorbar(image, ax=right, label="weight (mean)")
-    return fig
-
-
-def show_recall(lab: Lab, networks: Makers) -> None:
-    lab.section("3. Recall")
-    n_steps, n_seeds = (4, 2) if lab.fast else (200, 2)
-    networks, generator = {**networks, "gru": lambda: Recurrent(nn.GRU)}, lab.generator("recall rates")
-    lab.say(
-        "A random wave of P values, then its first value again; asked is the second. So the answer stands P steps back. Each "
-        "P has its own models, and predicting 0 has an error of 1."
+if lab.section("3. Recall"):
+    recall_networks = networks | {"gru": partial(Recurrent, nn.GRU)}
+    n_steps, generator = 2 if lab.fast else 150, lab.generator("recall rates")
+    wave_trial, wave_validation = waves(64 * n_steps, 25, generator), waves(n_test, 25, generator)
+    found = try_rates(
+        recall_networks, RECALL_RATES, wave_trial, wave_validation, [lab.seed(f"recall rates {i}") for i in range(2)]
     )
-    text, sample = f"at P = 25, mean of {n_seeds} starts", lambda n: waves(n, 25, generator)
-    rates = show_rates(lab, "recall", networks, RECALL_RATES, sample, 2 if lab.fast else 150, n_seeds, text)
-    lab.record("parameters.gru", sum(p.numel() for p in networks["gru"]().parameters()), rtol=0)
-    runs, rows, means = {}, [], {}
+    recall_rates = lab.record("rate.recall", {name: min(by_rate, key=by_rate.get) for name, by_rate in found.items()})
+    lab.record("parameters.gru", sum(p.numel() for p in recall_networks["gru"]().parameters()))
+    lab.say(f"Error on validation data by learning rate, after {n_steps} steps at P = 25, mean of 2 starts.")
+    rows = [[LABELS[name], *by_rate.values(), f"{recall_rates[name]:g}"] for name, by_rate in found.items()]
+    lab.table(["peak learning rate", *(f"{lr:g}" for lr in RECALL_RATES), "chosen"], rows, digits=4)
+
+# %%
+if lab:
+    recall_steps, recall_runs = 4 if lab.fast else 200, {}
     for period in PERIODS:
-        seeds = [lab.seed(f"recall {period} {i}") for i in range(n_seeds)]
-        runs[period] = measure_recall(networks, period, rates, seeds, (n_steps * 64, test_size(lab)), lab.progress)
-        for name, r in runs[period].items():
-            atol = 5e-3 if name == "transformer" else RECALL_ATOL[period]
-            means[period, name] = lab.record(f"recall.period_{period}.{name}.mse", mean(errors(r)), rtol=1, atol=atol)
-        rows.append([f"{period}", *(" / ".join(f"{x:.1e}" for x in errors(r)) for r in runs[period].values())])
-    lab.say(f"MSE after {n_steps} steps of 64 sequences, one number for each of {n_seeds} starts:")
-    lab.table(["period P", *(LABELS[name] for name in networks)], rows)
-    model, test = runs[25]["transformer"][0].model, waves(1000, 25, lab.generator("recall test"))
-    with torch.no_grad():
-        weight = model.look(test[0])[1].mean(dim=0).flip(-1)  # (H, 26)
-    most = lab.record("recall.period_25.weight", weight[:, 24].max(), rtol=0.6)
-    factors = {p: [times(means[p, n] / means[p, "transformer"]) for n in ("rnn", "gru")] for p in (5, 25, 50)}
+        seeds = [lab.seed(f"recall {period} {i}") for i in range(2)]
+        recall_runs[period] = fit_all(recall_networks, partial(waves, period=period), recall_rates, seeds, recall_steps, n_test)
+    recall_errors = {period: errors_of(runs) for period, runs in recall_runs.items()}
+    for period, errors in recall_errors.items():
+        lab.record(f"recall.period_{period}", {name: {"mse": mean(by_seed)} for name, by_seed in errors.items()})
+    lab.say(f"Error after {recall_steps} steps of 64 waves, one number for each start:")
+    rows = [[p, *(" / ".join(f"{x:.1e}" for x in by_seed) for by_seed in e.values())] for p, e in recall_errors.items()]
+    lab.table(["period P", *(LABELS[name] for name in recall_networks)], rows)
+
+# %% [markdown]
+# Does the Transformer look where the answer stands?
+
+# %%
+if lab:
+    waves_25, _ = waves(1000, 25, lab.generator("recall test"))
+    recall_weight = looks(recall_runs[25]["transformer"][0].model, waves_25).mean(dim=1)  # (H, 26)
+    lab.record("recall.period_25.weight", recall_weight[:, 24].max())  # 25 steps back
     lab.say(
-        "Mean error against that of the Transformer: "
-        + "; ".join(f"at P = {p} RNN {rnn}, GRU {gru}" for p, (rnn, gru) in factors.items())
-        + f". At P = 25 the head that looks most at the value 25 steps back gives it {most:.2f} of its weight. This is what "
-        f"these rates and {n_steps} steps reach, not what a network could ever learn."
+        "At P = 25 the head that looks most at the value 25 steps back gives it {recall.period_25.weight:.2f} of its weight. "
+        "This is what these rates and {n_steps} steps reach, not what a network could ever learn.",
+        n_steps=recall_steps,
     )
-    lab.figure(draw_recall(runs, weight), "05_recall")
+    fig = figures.draw_recall(recall_errors, recall_steps, recall_weight, at=25)
+    lab.figure(fig, "05_recall")
 
+# %% [markdown]
+# ## 4. Four classic mistakes
+# (This section builds on section 1: its learning rate.) Three of these raise no error, and the model trains:
+# - **no positions**: nothing tells the model the order of the values;
+# - **no scaling**: the scores are not divided by $\sqrt{d_k}$;
+# - **wrong axis**: the softmax runs over the queries, so what a query takes from all keys does not sum to 1;
+# - **heads that do not divide the width**: this one says so.
+#
+# How much worse the model gets is measured, not assumed. `MistakenAttention` is multi-head attention with a scale and an axis
+# that can be wrong; both stand in the line of its weights.
 
-# %% 4. Four classic mistakes
-# Three of them raise no error: the model trains. How much worse it gets is measured, not assumed.
-
-MISTAKES = {
-    "correct": "correct",
-    "no_positions": "no positions",
-    "no_scaling": "no scaling",
-    "wrong_axis": "softmax over the queries",
-}
-MISTAKE_STYLES = [
-    {"color": BLUE, "marker": "o", "ls": "-"},
-    {"color": PURPLE, "marker": "v", "ls": "--"},
-    {"color": SKY, "marker": "D", "ls": "-."},
-    {"color": GREY, "marker": "X", "ls": ":"},
-]
+# %%
 
 
 class MistakenAttention(MultiHeadAttention):
@@ -771,216 +542,98 @@ class MistakenAttention(MultiHeadAttention):
         return self.w_o(self._merge_heads(weights @ v)), weights
 
 
-def mistaken_makers(n_heads: int = 4) -> Makers:
-    """How the model of each of MISTAKES is made."""
-    scale = 1 / math.sqrt(D_MODEL // n_heads)
-    return {
-        "correct": lambda: Transformer(n_heads),
-        "no_positions": lambda: Transformer(n_heads, positions=False),
-        "no_scaling": lambda: Transformer(n_heads, attention=MistakenAttention(D_MODEL, n_heads, scale=1.0)),
-        "wrong_axis": lambda: Transformer(n_heads, attention=MistakenAttention(D_MODEL, n_heads, scale=scale, axis=-2)),
-    }
+def make_mistaken(scale: float, axis: int = -1) -> Transformer:
+    """A Transformer whose attention has this scale and axis."""
+    return Transformer(n_heads, attention=MistakenAttention(D_MODEL, n_heads, scale=scale, axis=axis))
 
 
-def measure_mistakes(n_heads: int, length: int, lr: float, seeds, sizes: Sequence[int], progress=quiet) -> dict[str, list[Run]]:
-    """Each of MISTAKES trained on sines without noise; sizes of training and test data."""
-    sample = lambda generator: tuple(sines(n, length, 0.0, generator) for n in sizes)  # noqa: E731
-    return fit_all(mistaken_makers(n_heads), sample, 64, dict.fromkeys(MISTAKES, lr), seeds, "", progress)
+right_scale = 1 / math.sqrt(D_MODEL // n_heads)
+mistaken = {
+    "correct": partial(Transformer, n_heads),
+    "no_positions": partial(Transformer, n_heads, positions=False),
+    "no_scaling": partial(make_mistaken, scale=1.0),
+    "wrong_axis": partial(make_mistaken, scale=right_scale, axis=-2),
+}
+
+# %%
+if lab.section("4. Four classic mistakes"):
+    n_steps, seeds = 4 if lab.fast else 250, [lab.seed(f"mistakes {i}") for i in range(2)]
+    same_rate = dict.fromkeys(mistaken, rates["transformer"])
+    mistake_runs = fit_all(mistaken, partial(sines, length=length, noise=0.0), same_rate, seeds, n_steps, n_test)
+    mistake_errors = errors_of(mistake_runs)
+    lab.record("mistakes", {name: {"mse": mean(by_seed)} for name, by_seed in mistake_errors.items()})
+    lab.say(f"Noise 0, {n_steps} steps of 64 series, mean of {len(seeds)} starts, all at section 1's rate of the Transformer.")
+    rows = [[MISTAKES[name], number(mean(by_seed)), *map(number, by_seed)] for name, by_seed in mistake_errors.items()]
+    lab.table(["", "error, mean", *(f"start {i + 1}" for i in range(len(seeds)))], rows)
+    try:
+        Transformer(n_heads=5)
+    except ValueError as problem:
+        lab.say(f"Five heads end at once: ValueError: {problem}.")
+
+# %% [markdown]
+# Do the weights of a query sum to 1? And which mistakes are worse than the correct model from every start, each against every
+# other? Lab 1 showed what missing scaling does with 512 features; how many has a head here?
+
+# %%
 
 
 @torch.no_grad()
 def row_sum_error(model: Transformer, inputs: Tensor) -> float:
-    """How far from 1 the weights of the last query sum up, mean over heads and sequences."""
+    """How far from 1 the weights of the last query sum up, mean over heads and series."""
     return (model.look(inputs)[1].sum(dim=-1) - 1).abs().mean().item()
 
 
-def wrong_head_count() -> str:
-    """What five heads end with, which do not divide 32 features."""
-    try:
-        Transformer(n_heads=5)
-    except ValueError as error:
-        return f"ValueError: {error}"
-    return "no error"
+def worse_from_every_start(errors: dict[str, list[float]]) -> list[str]:
+    """Those whose best start is worse than the worst of the correct model."""
+    return [name for name, by_seed in errors.items() if min(by_seed) > max(errors["correct"])]
 
 
-def worse(runs: Mapping[str, Sequence[Run]]) -> list[str]:
-    """Which are worse than the correct model from every start, each against every other."""
-    return [name for name, r in runs.items() if min(errors(r)) > max(errors(runs["correct"]))]
-
-
-def draw_mistakes(runs: Mapping[str, Sequence[Run]]) -> Figure:
-    means = {name: mean(errors(r)) for name, r in runs.items()}
-    clear = worse(runs)
-    notes = {name: "" if name in clear else " (starts overlap)" for name in means}
-    factors = [f"{MISTAKES[name]} {means[name] / means['correct']:.2g}{notes[name]}" for name in list(MISTAKES)[1:]]
-    title = f"Error, correct model = 1: {', '.join(factors)}"
-    fig, (left, right) = panels(title, (1, 1), size=(14, 4.8))
-    seed_dots(left, {MISTAKES[name]: errors(r) for name, r in runs.items()}, MISTAKE_STYLES)
-    left.set(xlabel=f"mean squared error, noise 0 (dots: {len(runs['correct'])} seeds)")
-    left.set_title("after training (heads that do not divide the width:\nan error before any training)")
-    for (name, r), style in zip(runs.items(), MISTAKE_STYLES, strict=True):
-        seed_band(right, *smooth(r), MISTAKES[name], **style | {"marker": None})
-    right.set(yscale="log", xlabel="training step", ylabel="loss on new sequences", title="during training (mean and range)")
-    decades(right.yaxis)
-    right.legend(loc="lower left")
-    return fig
-
-
-def show_mistakes(lab: Lab, lr: float) -> None:
-    lab.section("4. Four classic mistakes")
-    (n_heads,), (length,) = lab.options.heads, lab.options.lengths
-    n_steps, n_seeds = (4, 2) if lab.fast else (250, 2)
-    seeds = [lab.seed(f"mistakes {i}") for i in range(n_seeds)]
-    runs = measure_mistakes(n_heads, length, lr, seeds, (n_steps * 64, test_size(lab)), lab.progress)
+if lab:
     inputs, _ = sines(1000, length, 0.0, lab.generator("row sums"))
-    means = {name: lab.record(f"mistakes.{name}.mse", mean(errors(r)), rtol=0.9) for name, r in runs.items()}
-    off = {name: mean(row_sum_error(run.model, inputs) for run in r) for name, r in runs.items()}
-    off = {name: lab.record(f"mistakes.{name}.row_sum_error", value, rtol=0.5, atol=1e-5) for name, value in off.items()}
+    sums = {name: mean(row_sum_error(run.model, inputs) for run in some) for name, some in mistake_runs.items()}
+    lab.record("mistakes", {name: {"row_sum_error": value} for name, value in sums.items()})
+    worse = worse_from_every_start(mistake_errors)
     lab.say(
-        f"Noise 0, {n_steps} steps of 64 sequences, mean of {n_seeds} seeds, all at section 1's rate of the Transformer; the "
-        "weights are those of the last query."
+        "Rows of weights sum to 1 but for {mistakes.correct.row_sum_error:.0e} in the correct model, and for "
+        "{mistakes.wrong_axis.row_sum_error:.2f} with the softmax over the queries. Worse than the correct model from every "
+        "start: {worse}. With {d_head} features a head the scores are multiplied by {scale:.2f}, or without scaling by 1.",
+        worse=", ".join(MISTAKES[name] for name in worse) or "none",
+        d_head=D_MODEL // n_heads,
+        scale=right_scale,
     )
-    rows = [[MISTAKES[n], number(means[n]), f"{means[n] / means['correct']:.2g}", off[n]] for n in MISTAKES]
-    lab.table(["", "MSE", "times correct", "sum of weights off 1 by"], rows)
-    named = ", ".join(MISTAKES[name] for name in worse(runs)) or "none"
-    scale = 1 / math.sqrt(D_MODEL // n_heads)
-    makes_up = f"are multiplied by {scale:.2f} or by 1, which training can make up for in W_Q and W_K"
-    lab.say(
-        f"Worse than the correct model from every start: {named}. Heads that do not divide the width end at once: "
-        f"{wrong_head_count()}. No scaling: with {D_MODEL // n_heads} features a head the scores "
-        f"{makes_up if scale < 1 else 'are multiplied by 1 in any case'}; Lab 1 shows the case of 512 features."
-    )
-    lab.figure(draw_mistakes(runs), "05_common_mistakes")
+    fig = figures.draw_mistakes(mistake_errors, losses_of(mistake_runs), worse, noise=0)
+    lab.figure(fig, "05_common_mistakes")
 
+# %% [markdown]
+# ## Exercise: one flag, several values
+# `--heads 1 2 4 8` or `--lengths 10 20 50 100` leaves out the sections above, and trains models for each value instead, all
+# alike and with the last noise. Without such a flag this cell shows nothing.
 
-# %% Exercises: --heads 1 2 4 8 and --lengths 10 20 50 100
-# A model is trained for each value; all are trained alike.
+# %%
+for flag, values in several.items():
+    if lab.section(f"Exercise: {VARIED[flag]}"):
+        n_steps, seeds, compared = 6 if lab.fast else 800, [lab.seed(f"variants {i}") for i in range(2)], {}
+        for value in values:
+            other_heads = partial(Transformer, value, positions=not options.no_positions)
+            made = {"transformer": other_heads} if flag == "heads" else networks
+            draw = partial(sines, length=value if flag == "lengths" else length, noise=noise)
+            compared[value] = fit_all(made, draw, dict.fromkeys(made, 1e-2), seeds, n_steps, n_test)
+        errors = {value: errors_of(runs) for value, runs in compared.items()}
+        rows, seconds = [], {value: {} for value in values}
+        for value, by_name in errors.items():
+            for name, by_seed in by_name.items():
+                key = f"{flag}_{value}.{name}"
+                kept = lab.record(key, {"mse_mean": mean(by_seed), "mse_std": stdev(by_seed)})
+                # the faster training: the very first one of a process is slow
+                seconds[value][name] = lab.record_seconds(key, min(run.seconds for run in compared[value][name]))
+                rows.append([value, LABELS[name], *map(number, kept.values()), seconds[value][name]])
+        fixed = f"{length} values in" if flag == "heads" else f"{n_heads} heads"
+        without = "without" if options.no_positions else "with"
+        text = f"noise {noise:g}, {n_steps} steps, {fixed}, Transformer {without} positions"
+        lab.say(f"{text[0].upper()}{text[1:]}; learning rate 0.01, {len(seeds)} starts.")
+        lab.table([VARIED[flag], "", "MSE, mean", "std", "seconds"], rows, digits=1)
+        fig = figures.draw_comparison(errors, seconds, VARIED[flag], text)
+        lab.figure(fig, f"05_{flag}")
 
-EXERCISES = {"heads": "number of heads", "lengths": "length of the input"}
-EXERCISE_DEFAULTS = {"heads": 4, "lengths": 20}
-ALIKE = {"rnn": 1e-2, "transformer": 1e-2}  # learning rates
-
-
-def measure_variants(lab: Lab, flag: str, values: Sequence[int]) -> dict[int, dict[str, list[Run]]]:
-    """For each value of the flag: runs of the Transformer, and of the RNN where the flag concerns it, at the last noise."""
-    noise, n_steps = lab.options.noise[-1], 6 if lab.fast else 800
-    seeds, runs = [lab.seed(f"variants {i}") for i in range(2)], {}
-    for value in values:
-        heads, length = (value, fixed(lab, "lengths")) if flag == "heads" else (fixed(lab, "heads"), value)
-        networks = makers(heads, not lab.options.no_positions)
-        networks = {name: networks[name] for name in TRAINED if name == "transformer" or flag == "lengths"}
-        sample = lambda g, n=length: tuple(sines(size, n, noise, g) for size in (n_steps * 64, test_size(lab)))  # noqa: E731
-        runs[value] = fit_all(networks, sample, 64, ALIKE, seeds, f", {EXERCISES[flag]} {value}", lab.progress)
-    return runs
-
-
-def fixed(lab: Lab, flag: str) -> int:
-    """What the other comparison uses: the flag's value, or the default if it has several."""
-    values = getattr(lab.options, flag)
-    return values[0] if len(values) == 1 else EXERCISE_DEFAULTS[flag]
-
-
-def draw_variants(runs: Mapping[int, Mapping[str, Sequence[Run]]], flag: str, text: str) -> Figure:
-    means = {(value, name): mean(errors(r)) for value, by_name in runs.items() for name, r in by_name.items()}
-    value, name = min(means, key=means.get)
-    title = f"Smallest error: {LABELS[name]}, {EXERCISES[flag]} {value} ({number(means[value, name])}); {text}"
-    fig, axes = panels(title, (1, 1), size=(13, 5))
-    for name in runs[value]:
-        scores = np.array([errors(by_name[name]) for by_name in runs.values()]).T  # (seeds, values)
-        seed_band(axes[0], list(runs), scores, LABELS[name], **STYLES[name])
-        curve(axes[1], list(runs), [fastest(by_name[name]) for by_name in runs.values()], label=LABELS[name], **STYLES[name])
-    axes[0].set_yscale("log")
-    for ax in axes:
-        ax.set(xscale="log", xlabel=EXERCISES[flag])
-        ax.set_xticks(list(runs), list(runs))
-        ax.minorticks_off()
-    plain_ticks(axes[0].yaxis)
-    axes[0].set_ylabel("mean squared error (band: 2 seeds)")
-    axes[1].set(ylim=(0, None), ylabel="seconds of training (the faster of 2)")
-    axes[1].legend()
-    return fig
-
-
-def fastest(runs: Sequence[Run]) -> float:
-    """Seconds of the fastest training; the very first one of a process is slow."""
-    return min(run.seconds for run in runs)
-
-
-def show_variants(lab: Lab, flag: str, values: Sequence[int]) -> None:
-    lab.section(f"Exercise: {EXERCISES[flag]}")
-    runs, rows = measure_variants(lab, flag, values), []
-    for value, by_name in runs.items():
-        rows.append([f"{value}"])
-        for name, r in by_name.items():
-            key = f"{flag}_{value}.{name}"
-            average, deviation = (
-                lab.record(f"{key}.mse_{k}", f(errors(r)), rtol=0.9) for k, f in (("mean", mean), ("std", stdev))
-            )
-            rows[-1] += [number(average), number(deviation), lab.record_seconds(key, fastest(r))]
-    positions = "without" if lab.options.no_positions else "with"
-    n_steps = len(r[0].losses)
-    other = f"{fixed(lab, 'lengths')} values in" if flag == "heads" else f"{fixed(lab, 'heads')} heads"
-    text = f"noise {lab.options.noise[-1]:g}, {n_steps} steps, {other}, Transformer {positions} positions"
-    lab.say(
-        f"{text[0].upper()}{text[1:]}, 64 sequences a step, learning rate {ALIKE['transformer']:g}; mean and standard "
-        "deviation of 2 seeds, and the faster training."
-    )
-    header = [f"{LABELS[name]}: {column}" for name in by_name for column in ("MSE", "std", "seconds")]
-    lab.table([EXERCISES[flag], *header], rows, digits=1)
-    lab.figure(draw_variants(runs, flag, text), f"05_{flag}")
-
-
-# %% The lab
-
-
-def head_count(text: str) -> int:
-    """argparse type: a number of heads that divides the width."""
-    allowed = [str(n) for n in range(1, D_MODEL + 1) if D_MODEL % n == 0]
-    if text not in allowed:
-        raise argparse.ArgumentTypeError(f"{text!r} does not divide the width {D_MODEL}; allowed: {', '.join(allowed)}")
-    return int(text)
-
-
-def noise_level(text: str) -> float:
-    """argparse type: a standard deviation from 0 to 10."""
-    try:
-        value = float(f"{float(text):g}") + 0.0  # as it is shown; turns -0 into 0
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= 10:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a standard deviation from 0 to 10")
-    return value
-
-
-class Ordered(argparse.Action):
-    """Several values, in ascending order and each once."""
-
-    def __call__(self, parser, namespace, values, option_string=None):
-        setattr(namespace, self.dest, sorted(set(values)))
-
-
-def add_arguments(parser: Parser) -> None:
-    for flag, kind in (("heads", head_count), ("lengths", whole_number(3, MAX_LENGTH))):
-        default = EXERCISE_DEFAULTS[flag]
-        text = f"{EXERCISES[flag]}, default: {default}; several values: only their comparison"
-        parser.add_argument(f"--{flag}", type=kind, nargs="+", action=Ordered, default=[default], metavar="N", help=text)
-    text = "standard deviation of the noise, one or several; default: 0 0.1"
-    parser.add_argument("--noise", type=noise_level, nargs="+", action=Ordered, default=[0.0, 0.1], metavar="S", help=text)
-    parser.add_argument("--no-positions", action="store_true", help="give no Transformer a positional encoding")
-
-
-def main(lab: Lab) -> None:
-    several = {flag: getattr(lab.options, flag) for flag in EXERCISES if len(getattr(lab.options, flag)) > 1}
-    for flag, values in several.items():
-        show_variants(lab, flag, values)
-    if several:
-        return
-    networks = makers(lab.options.heads[0], not lab.options.no_positions)
-    cards, rates = show_scores(lab, networks)
-    show_attention(lab, cards[lab.options.noise[-1]], lab.options.noise[-1])
-    show_recall(lab, networks)
-    show_mistakes(lab, rates["transformer"])
-
-
-if __name__ == "__main__":
-    run(main, __file__, add_arguments)
+# %%
+lab.finish()

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
-from collections.abc import Iterable
-from html import escape
+from collections.abc import Collection
+from html import escape, unescape
 from pathlib import Path
 
-from common.results import moved, write_whole
+from common.results import moved, read_results, write_whole
+from common.study import Study
 
 HERE = Path(__file__).resolve().parent
+FORMATS = (".png", ".svg", ".pdf")  # of several files of one figure the first is shown
 STYLE = """
 :root { color-scheme: light dark; --paper: #fff; --ink: #1b1e23; --line: #d5d9de; --accent: #0072B2; --alarm: #D55E00; }
 @media (prefers-color-scheme: dark) {
@@ -30,21 +33,19 @@ img { max-width: 100%; background: #fff; border-radius: 6px; }
 """
 
 
-def write_index(out: Path, outcomes: Iterable = (), *, course: Path = HERE) -> None:
+def write_index(out: Path, failed: Collection[int] = (), *, course: Path = HERE) -> None:
     """Write `out/index.html` from the files that the labs left in `out`, whole or not at all.
 
     Args:
         out: the folder with the figures and `NN_results.json`.
-        outcomes: of the labs that just ran, each with a `number` and a `status`; a failed one is marked.
+        failed: the labs that just ran and failed; they are marked.
         course: the folder of the labs; the committed numbers are those of its `outputs/`.
     """
-    failed = {outcome.number for outcome in outcomes if outcome.status}
-    found = sorted(int(path.name[:2]) for path in out.glob("[0-9][0-9]_results.json"))
-    results = {number: json.loads(results_file(out, number).read_text(encoding="ascii")) for number in found}
+    found = {int(path.name[:2]) for path in out.glob("[0-9][0-9]_results.json")}
     names = {number: lab_name(course, number) for number in sorted({*found, *failed})}
     links = " ".join(f'<a href="#lab-{number}">{escape(name)}</a>' for number, name in names.items())
     play = "".join(f"<p>{link}</p>\n" for link in map(play_link, sorted(out.glob("[0-9][0-9]_explore.html"))))
-    labs = "".join(lab_section(out, number, name, results.get(number, {}), number in failed) for number, name in names.items())
+    labs = "".join(lab_section(out, number, name, number in failed) for number, name in names.items())
     page = f"""<!doctype html>
 <html lang="en">
 <head>
@@ -58,7 +59,7 @@ def write_index(out: Path, outcomes: Iterable = (), *, course: Path = HERE) -> N
 <p>Above each figure stands what was found; every number in it was measured by the run that drew it.
 <span lang="ko">그림 위의 문장은 그 그림에서 알아낸 것이고, 숫자는 모두 그림을 그린 실행에서 측정한 값입니다.</span></p>
 {play}<nav>{links} <a href="#moved">What moved</a></nav>
-{labs}{moved_section(results, out, course)}</body>
+{labs}{moved_section(sorted(found), out, course)}</body>
 </html>
 """
     write_whole(out / "index.html", page.encode())
@@ -70,7 +71,7 @@ def results_file(folder: Path, number: int) -> Path:
 
 def lab_name(course: Path, number: int) -> str:
     """ "Lab 2: self attention", from the script's name."""
-    stem = next((path.stem for path in course.glob(f"{number:02d}_*.py")), "")
+    stem = min((path.stem for path in course.glob(f"{number:02d}_*.py")), key=len, default="")  # copies have longer names
     return f"Lab {number}: {stem[3:].replace('_', ' ')}"
 
 
@@ -81,36 +82,54 @@ def play_link(path: Path) -> str:
     return f'<a class="play" href="{escape(path.name)}">{text}</a>'
 
 
-def lab_section(out: Path, number: int, name: str, results: dict, failed: bool) -> str:
-    """A lab's figures in the order in which it drew them, each under its finding."""
-    titles = results.get("figures", {})
-    drawn = sorted({path.stem for path in out.glob(f"{number:02d}_*") if path.suffix in (".png", ".svg", ".pdf")})
-    ordered = [*(figure for figure in titles if figure in drawn), *(figure for figure in drawn if figure not in titles)]
+def lab_section(out: Path, number: int, name: str, failed: bool) -> str:
+    """A lab's figures, each under its finding."""
+    names = sorted({path.stem for path in out.glob(f"{number:02d}_*") if path.suffix in FORMATS})
     alarm = '<p class="alarm">This lab failed in this run; figures below are from an earlier one.</p>\n' if failed else ""
-    fast = "<p>A fast run: hardly anything was trained, and the numbers mean little.</p>\n" if results.get("fast") else ""
-    figures = "".join(figure_block(out, figure, titles.get(figure) or figure) for figure in ordered)
-    return f'<h2 id="lab-{number}">{escape(name)}</h2>\n{alarm}{fast}{figures}'
+    figures = "".join(figure_block([out / f"{figure}{suffix}" for suffix in FORMATS]) for figure in names)
+    return f'<h2 id="lab-{number}">{escape(name)}</h2>\n{alarm}{figures}'
 
 
-def figure_block(out: Path, name: str, title: str) -> str:
-    """The finding, the figure and links to its files; a PDF is a link alone."""
-    files = [f"{name}{suffix}" for suffix in (".png", ".svg", ".pdf") if (out / f"{name}{suffix}").exists()]
-    links = " ".join(f'<a href="{escape(file)}">{escape(file)}</a>' for file in files)
-    image = "" if files[0].endswith(".pdf") else f'<img src="{escape(files[0])}" alt="{escape(title)}" loading="lazy">'
-    return f"<figure><figcaption>{escape(title)}<small>{links}</small></figcaption>{image}</figure>\n"
+def figure_block(files: list[Path]) -> str:
+    """The finding, the figure and links to its files, as far as they are there; a PDF is a link alone."""
+    files = [file for file in files if file.exists()]
+    title = escape(next(filter(None, map(figure_title, files)), files[0].stem))
+    links = " ".join(f'<a href="{escape(file.name)}">{escape(file.name)}</a>' for file in files)
+    image = f'<img src="{escape(files[0].name)}" alt="{title}" loading="lazy">' if files[0].suffix != ".pdf" else ""
+    return f"<figure><figcaption>{title}<small>{links}</small></figcaption>{image}</figure>\n"
 
 
-def moved_section(results: dict[int, dict], out: Path, course: Path) -> str:
-    """For an instructor: each number that this run does not confirm within its tolerance."""
+def figure_title(file: Path) -> str | None:
+    """The finding that `common.plotting.figure_bytes` has written into the file's metadata; None if there is none."""
+    content = file.read_bytes()
+    if file.suffix == ".png":  # a chunk: its length, its kind, the key, a zero, the text
+        start = content.find(b"tEXtTitle\0")
+        length = int.from_bytes(content[start - 4 : start], "big")
+        return content[start + 10 : start + 4 + length].decode("latin-1") if start >= 4 else None
+    if file.suffix == ".svg":
+        found = re.search(rb"<dc:title>(.*?)</dc:title>", content, re.DOTALL)
+        return unescape(found[1].decode()) if found else None
+    found = re.search(rb"/Title \(((?:\\.|[^\\)])*)\)", content)
+    return re.sub(r"\\(.)", r"\1", found[1].decode("latin-1")) if found else None
+
+
+def moved_section(found: list[int], out: Path, course: Path) -> str:
+    """For an instructor: each number that this run does not confirm within what it may differ."""
     compared, lines, without = 0, [], []
-    for number, rerun in results.items():
-        committed = None if rerun["fast"] else committed_results(course, number, out)
-        if committed is None:
-            without.append(number)
+    for number in found:
+        try:
+            rerun = read_results(results_file(out, number))
+            committed = None if rerun["fast"] else committed_results(course, number, out)
+            if committed is None:
+                without.append(number)
+                continue
+            study = Study(number, course / "outputs")
+        except ValueError as error:
+            lines.append(f"Lab {number}: {error}")
             continue
         compared += len(committed["results"])
-        lines += [f"Lab {number}: {line}" for line in moved(committed, rerun)]
-    text = f"{compared} numbers compared, {len(lines)} moved beyond their tolerance."
+        lines += [f"Lab {number}: {line}" for line in moved(committed, rerun, study)]
+    text = f"{compared} numbers compared, {len(lines)} moved beyond what they may."
     items = "".join(f"<li>{escape(line)}</li>\n" for line in lines)
     listed = f'<ul class="alarm">\n{items}</ul>\n' if lines else ""
     note = (

@@ -150,10 +150,10 @@ by_id("preset").addEventListener("change", (event) => {
   show_sentence(...COURSE.presets[event.target.value]);
 });
 
-function show_sentence(sentence, hidden, changes = {}) {
+function show_sentence(sentence, hidden) {
   typed.value = sentence;
   by_id("problem").replaceChildren();
-  update({ words: sentence.split(" "), hidden, query: null, key: null, ...changes });
+  update({ words: sentence.split(" "), hidden, query: null, key: null });
 }
 
 by_id("words").addEventListener("click", (event) => {
@@ -248,8 +248,10 @@ by_id("task-list").addEventListener("click", (event) => {
     progress.claim = claim === "none" ? "none" : Number(claim);
     draw_tasks(answer);
   }
-  if (example === "2") show_sentence("near the dogs the cat is very old", 5, AS_TRAINED);
-  if (example === "3") show_sentence("the cat near the dogs is very cute", 5, { ...AS_TRAINED, positions: false });
+  if (example !== undefined) {
+    start_with(example_of(example));
+    update({});
+  }
 });
 
 // --- start ---

@@ -35,17 +35,17 @@ function verb_forms({ words, hidden }) {
 // Look at a state and what the model said about it, and keep what a task asks for.
 function observe(state, { now, trained }) {
   if (state.hidden === null) return;
-  const word = state.words[state.hidden];
-  const [before, after] = [trained, now].map(({ probabilities }) => probabilities[IDS.get(word)]);
-  if (has_changes(state, { positions: false }) && before > 0.8) {
-    const found = { word, sentence: gapped(state), before: fixed(before), after: fixed(after) };
-    if (after < 0.5) progress.falls = found;
-    if (after > 0.8) progress.stays = found;
+  if (has_changes(state, { positions: false }) && is_best(state, trained)) {
+    const word = state.words[state.hidden];
+    const [before, after] = [trained, now].map(({ probabilities }) => fixed(probabilities[IDS.get(word)]));
+    progress[is_best(state, now) ? "stays" : "falls"] = { word, sentence: gapped(state), before, after };
   }
   const fooled = judge_fooled(state, trained);
   if (fooled.key === "task_2_done") progress.fooled = fooled.values;
 }
 
+// Whether the right word is the most probable one.
+const is_best = ({ words, hidden }, { probabilities }) => index_of_largest(probabilities) === IDS.get(words[hidden]);
 const gapped = ({ words, hidden }) => words.map((word, i) => (i === hidden ? "▢" : word)).join(" ");
 // Whether the model is as trained but for these changes.
 const has_changes = (state, changes) => JSON.stringify(changes_of(state)) === JSON.stringify({ ...AS_TRAINED, ...changes });
@@ -81,6 +81,30 @@ function judge_claim(claim) {
   if (COURSE.n_heads === 1) return { key: "task_1_single" };
   if (looks && needed) return { key: "task_1_both", head: claim, right: true };
   return { key: looks ? "task_1_looks" : needed ? "task_1_needed" : "task_1_neither", head: claim };
+}
+
+// --- examples ---
+
+// Which of them shows the point depends on the model, so it is tried. For the third task one of each pair has to: without
+// positions both sentences are the same words, and the right verbs are not.
+const EXAMPLES = {
+  2: {
+    sentences: ["near the dogs the cat is very old", "near the cat the dogs are very old", "near the boys the bird is small"],
+    changes: AS_TRAINED,
+    works: (state, { trained }) => judge_fooled(state, trained).key === "task_2_done",
+  },
+  3: {
+    sentences: ["the dogs near the cat are very cute", "the cat near the dogs is very cute"],
+    changes: { ...AS_TRAINED, positions: false },
+    works: (state, { now, trained }) => is_best(state, trained) && !is_best(state, now),
+  },
+};
+
+// The state that shows the point of a task; the verb, the sixth word, is hidden.
+function example_of(number) {
+  const { sentences, changes, works } = EXAMPLES[number];
+  const states = sentences.map((sentence) => ({ ...first_state(), words: sentence.split(" "), hidden: 5, ...changes }));
+  return states.find((state) => works(state, ask(state))) ?? states[0];
 }
 
 // --- drawing ---

@@ -90,8 +90,8 @@ const TEXTS = {
     task_2_done: "Fooled by “{sentence}”: “{wrong}” has {p_wrong}, the right “{right}” {p_right}. What rule has it learned, then? The score on its own language could not tell.",
 
     task_3_title: "3. When does order matter?",
-    task_3: "Without positions the model sees a bag of words. First predict, then try: find a gap whose right word falls from above 0.8 to below 0.5 when you switch positions off (and nothing else), and one whose right word stays above 0.8.",
-    task_3_hint: "To choose “on” or “in” it is enough that “mat” or “house” occurs anywhere. Between two nouns of different number, a verb has to know which one comes first.",
+    task_3: "Without positions the model sees a bag of words. Switch positions off, and change nothing else. First predict, then try: find a gap whose right word was the most probable and no longer is, and one whose right word still is.",
+    task_3_hint: "“the cat near the dogs” and “the dogs near the cat” hold the same words: without positions the model guesses the same verb for both. And which gap can be filled from the words alone, as in “the girl ▢ very old”?",
     task_3_falls: "one that falls",
     task_3_stays: "one that stays",
     open: "not found yet",
@@ -198,8 +198,8 @@ const TEXTS = {
     task_2_done: "“{sentence}”에 속았습니다. “{wrong}” {p_wrong}, 정답 “{right}” {p_right}. 그렇다면 모델이 배운 규칙은 무엇일까요? 자기 언어에서 받은 점수만으로는 알 수 없었습니다.",
 
     task_3_title: "3. 순서는 언제 중요할까?",
-    task_3: "위치 정보가 없으면 모델은 단어를 순서 없이 봅니다. 먼저 예상하고 확인해 보세요. 위치 정보만 껐을 때 정답의 확률이 0.8 위에서 0.5 아래로 떨어지는 빈칸과, 꺼도 0.8 위에 머무는 빈칸을 하나씩 찾으세요.",
-    task_3_hint: "“on”과 “in” 중에서 고르려면 “mat”이나 “house”가 어디엔가 있기만 하면 됩니다. 단수와 복수 명사가 하나씩 있으면, 동사는 어느 쪽이 먼저 나왔는지 알아야 합니다.",
+    task_3: "위치 정보가 없으면 모델은 단어를 순서 없이 봅니다. 다른 것은 그대로 두고 위치 정보만 끄세요. 먼저 예상한 다음 확인해 보세요. 원래는 정답의 확률이 가장 높았지만 끄면 더는 그렇지 않은 빈칸과, 꺼도 여전히 가장 높은 빈칸을 하나씩 찾으면 됩니다.",
+    task_3_hint: "“the cat near the dogs”와 “the dogs near the cat”은 단어가 같습니다. 위치 정보가 없으면 모델은 두 문장에서 같은 동사를 고를 수밖에 없습니다. 반대로 “the girl ▢ very old”처럼 단어만 알면 순서를 몰라도 채울 수 있는 빈칸은 무엇일까요?",
     task_3_falls: "떨어지는 빈칸",
     task_3_stays: "그대로인 빈칸",
     open: "아직 찾지 못함",

@@ -1,0 +1,212 @@
+"""Two tasks that ask where a token stands, and the one-layer model that Lab 3 trains on them, once with each encoding.
+
+    back      any tokens; asked is, at each position, the token `offset` steps back
+    recent    letters among blanks; asked is, at each blank, the most recent letter
+
+All models share their first weights, data and learning rate; they differ in the encoding alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from common.attention import MultiHeadAttention, causal_mask, scaled_dot_product_attention
+from common.positional_encoding import (
+    LearnedEncoding,
+    RelativeBias,
+    alibi_bias,
+    linear_encoding,
+    rotary,
+    sinusoidal_encoding,
+)
+from common.progress import progress
+from common.training import train
+
+D_MODEL, N_HEADS = 32, 4
+VOCABULARY = 16
+BATCH, LEARNING_RATE = 16, 2e-2
+LETTER_RATE = 0.15  # of the places in "recent"
+TASKS = {"back": "name the token {} back", "recent": "name the most recent letter"}
+ENCODINGS = {  # what a model may have, and what tables and figures call it
+    "none": "none",
+    "linear": "linear",
+    "learned": "learned",
+    "sinusoidal": "sinusoidal",
+    "relative": "relative bias",  # clipped: from Trial.clip on all distances share one number
+    "relative_all": "relative bias, no clip",  # a number for every distance
+    "rope": "RoPE",
+    "alibi": "ALiBi",
+}
+UNNORMED = "linear without LayerNorm"  # a control
+
+
+@dataclass
+class Trial:
+    """What all encodings share: the length of the training sequences, and how much is trained and tested."""
+
+    length: int
+    offset: int
+    n_steps: int
+    n_test: int  # sequences, for each length
+
+    @property
+    def clip(self) -> int:
+        """From this distance on the relative bias has one number for all."""
+        return 2 * self.length // 3
+
+    @property
+    def lengths(self) -> list[int]:
+        return [self.length * factor for factor in (1, 2, 4, 8)]
+
+    def label(self, encoding: str) -> str:
+        return ENCODINGS.get(encoding, encoding) + f", clip {self.clip}" * (encoding == "relative")
+
+
+def sequences(task: str, n: int, length: int, offset: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Tokens (n, length), and the position of the token asked for at each position, -1 where nothing is asked.
+
+    "back": any tokens; asked is the one `offset` back. "recent": letters (1, 2, ...) among blanks (0); asked, at each blank,
+    is the most recent letter.
+    """
+    here = torch.arange(length).expand(n, length)
+    if task == "back":
+        return torch.randint(VOCABULARY, (n, length), generator=generator), (here - offset).clamp(min=-1)
+    letters = torch.randint(1, VOCABULARY, (n, length), generator=generator)
+    is_letter = torch.rand(n, length, generator=generator) < LETTER_RATE
+    latest = here.masked_fill(~is_letter, -1).cummax(dim=-1).values
+    return letters * is_letter, latest.masked_fill(is_letter, -1)
+
+
+def guessing(task: str) -> float:
+    """The accuracy of a guess."""
+    return 1 / (VOCABULARY - (task == "recent"))  # no blank is asked for
+
+
+class Pointer(nn.Module):
+    """One layer of causal attention with one of the ENCODINGS (or UNNORMED), between embedding and read-out.
+
+    The learned table has rows, and "relative_all" numbers, for 8 times the length of training; "relative" is clipped.
+    """
+
+    def __init__(self, encoding: str, trial: Trial):
+        super().__init__()
+        self.encoding = encoding
+        self.embedding = nn.Embedding(VOCABULARY, D_MODEL)
+        self.norm_1 = nn.Identity() if encoding == UNNORMED else nn.LayerNorm(D_MODEL)
+        self.attention = (RotaryAttention if encoding == "rope" else MultiHeadAttention)(D_MODEL, N_HEADS)
+        self.norm_2 = nn.LayerNorm(D_MODEL)
+        self.readout = nn.Linear(D_MODEL, VOCABULARY)
+        if encoding == "learned":  # after what all share, so that this starts from the same numbers
+            self.table = LearnedEncoding(trial.lengths[-1], D_MODEL)
+        if encoding in ("relative", "relative_all"):
+            self.relative = RelativeBias(N_HEADS, trial.clip if encoding == "relative" else trial.lengths[-1])
+
+    def forward(self, tokens: Tensor, first: int = 0, window: int | None = None) -> tuple[Tensor, Tensor]:
+        """(B, T) -> logits (B, Tq, VOCABULARY) and weights (B, H, Tq, T) of the positions from `first` on. Keys `window` or
+        more steps back are hidden."""
+        n = tokens.shape[1]
+        mask = causal_mask(n) if window is None else causal_mask(n).triu(1 - window)
+        x, added, bias = self.embedding(tokens), self.added(n), self.bias(n)
+        x = x if added is None else x + added  # (B, T, D_MODEL)
+        normed = self.norm_1(x)
+        bias = bias if bias is None else bias[:, first:]
+        output, weights = self.attention(normed[:, first:], normed, mask=mask[first:], bias=bias)
+        return self.readout(self.norm_2(x[:, first:] + output)), weights
+
+    def added(self, n: int) -> Tensor | None:
+        """What is added to the embeddings, (T, D_MODEL)."""
+        if self.encoding == "learned":
+            return self.table(n)
+        if self.encoding == "sinusoidal":
+            return sinusoidal_encoding(n, D_MODEL)
+        return linear_encoding(n, D_MODEL) if self.encoding in ("linear", UNNORMED) else None
+
+    def bias(self, n: int) -> Tensor | None:
+        """What is added to the scores, (H, T, T)."""
+        if self.encoding in ("relative", "relative_all"):
+            return self.relative(n, n)
+        return alibi_bias(N_HEADS, n) if self.encoding == "alibi" else None
+
+
+def train_pointer(model: Pointer, task: str, trial: Trial, generator: torch.Generator) -> None:
+    """Train a model to name what is asked for, at all positions at once."""
+    tokens, asked = sequences(task, trial.n_steps * BATCH, trial.length, trial.offset, generator)
+    targets = tokens.gather(1, asked.clamp(min=0)).masked_fill(asked < 0, -100)  # -100: left out of the loss
+    tokens, targets = tokens.split(BATCH), targets.split(BATCH)
+
+    def loss_at(step: int) -> Tensor:
+        return F.cross_entropy(model(tokens[step])[0].flatten(0, 1), targets[step].flatten())
+
+    train(model, loss_at, trial.n_steps, lr=LEARNING_RATE, label="")  # run_trials shows its own progress
+
+
+@torch.no_grad()
+def evaluate(model: Pointer, task: str, length: int, trial: Trial, seed: int, window: int | None = None) -> dict:
+    """On new sequences, over their last N = trial.length positions: the share of right answers ("accuracy"; "by_position",
+    (N,)), and for the "head" that puts most on the token asked for its mean weight there ("on_asked") and all its mean
+    "weights" among these positions (N, N)."""
+    generator, first = torch.Generator().manual_seed(seed), length - trial.length
+    tokens, asked = sequences(task, trial.n_test, length, trial.offset, generator)
+    logits, weights = model(tokens, first, window)  # (n, N, VOCABULARY), (n, H, N, T)
+    asked = asked[:, first:]  # (n, N)
+    counted, at = (asked >= 0).float(), asked.clamp(min=0)
+    right = (logits.argmax(dim=-1) == tokens.gather(1, at)) * counted  # (n, N)
+    given = weights.gather(-1, at[:, None, :, None].expand(-1, N_HEADS, -1, 1)).squeeze(-1)  # (n, H, N)
+    on_asked = (given * counted[:, None]).sum(dim=(0, 2)) / counted.sum()  # (H,)
+    head = int(on_asked.argmax())
+    return {
+        "accuracy": (right.sum() / counted.sum()).item(),
+        "by_position": right.mean(dim=0),
+        "head": head,
+        "on_asked": on_asked[head].item(),
+        "weights": weights[:, head, :, first:].mean(dim=0),
+    }
+
+
+def run_trials(
+    jobs: Sequence[tuple[str, str]], trial: Trial, n_seeds: int, seed_of: Callable[[str], int]
+) -> dict[tuple[str, str], list[dict]]:
+    """Train and test a model for each (task, encoding) and seed.
+
+    Args:
+        jobs: the pairs (task, encoding).
+        trial: what they share.
+        n_seeds: how many models are trained for each pair.
+        seed_of: gives the seed of what a text names, such as "weights 0" or "test back 0".
+
+    Returns:
+        for each pair a dictionary a seed: the trained "model", its "tests" at trial.lengths, and "window", the longest again
+        with the keys hidden that are further away than any in training.
+    """
+    found = {job: [] for job in jobs}
+    for seed, (task, encoding) in progress([(seed, job) for seed in range(n_seeds) for job in jobs], "models trained"):
+        torch.manual_seed(seed_of(f"weights {seed}"))
+        model = Pointer(encoding, trial)
+        train_pointer(model, task, trial, torch.Generator().manual_seed(seed_of(f"{task} {seed}")))
+        test_seed = seed_of(f"test {task} {seed}")
+        tests = [evaluate(model, task, length, trial, test_seed) for length in trial.lengths]
+        window = evaluate(model, task, trial.lengths[-1], trial, test_seed, window=trial.length)
+        found[task, encoding].append({"model": model, "tests": tests, "window": window})
+    return found
+
+
+def over_seeds(runs: Sequence[dict], name: str = "accuracy") -> np.ndarray:
+    """(seeds, lengths): one of the numbers of `evaluate`."""
+    return np.array([[test[name] for test in run["tests"]] for run in runs])
+
+
+class RotaryAttention(MultiHeadAttention):
+    """Queries and keys are turned by their position (RoPE); values stay as they are. The queries are the last of the keys."""
+
+    def forward(self, query: Tensor, key: Tensor, *, mask: Tensor, bias: None = None) -> tuple[Tensor, Tensor]:
+        q, k, v = (self._split_heads(w(x)) for w, x in ((self.w_q, query), (self.w_k, key), (self.w_v, key)))
+        before = k.shape[-2] - q.shape[-2]
+        q = rotary(F.pad(q, (0, 0, before, 0)))[..., before:, :]  # the filling in front gives them their positions
+        heads, weights = scaled_dot_product_attention(q, rotary(k), v, mask, bias=bias)
+        return self.w_o(self._merge_heads(heads)), weights
