@@ -158,13 +158,8 @@ if lab:
 
 # %%
 if lab:
-    page = explore_page(model, lab.seed("held-out sentences"), fast=lab.fast)
-    lab.write("02_explore.html", page)
-    lab.say(
-        "The page to play with, 02_explore.html, has {size} kB; the model in it {n:,} numbers.",
-        size=len(page) // 1000,
-        n=sum(parameter.numel() for parameter in model.parameters()),
-    )
+    lab.write("02_explore.html", explore_page(model, lab.seed("held-out sentences"), fast=lab.fast))
+    lab.say("This model, to play with in a browser: 02_explore.html (a script writes it, a cell does not).")
 
 # %% [markdown]
 # ## 1. Self-attention, and cross-attention

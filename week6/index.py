@@ -84,7 +84,7 @@ def play_link(path: Path) -> str:
 
 def lab_section(out: Path, number: int, name: str, failed: bool) -> str:
     """A lab's figures, each under its finding."""
-    names = sorted({path.stem for path in out.glob(f"{number:02d}_*") if path.suffix in FORMATS})
+    names = sorted({path.stem for path in out.glob(f"{number:02d}_*") if path.suffix in FORMATS and path.is_file()})
     alarm = '<p class="alarm">This lab failed in this run; figures below are from an earlier one.</p>\n' if failed else ""
     figures = "".join(figure_block([out / f"{figure}{suffix}" for suffix in FORMATS]) for figure in names)
     return f'<h2 id="lab-{number}">{escape(name)}</h2>\n{alarm}{figures}'
@@ -92,7 +92,7 @@ def lab_section(out: Path, number: int, name: str, failed: bool) -> str:
 
 def figure_block(files: list[Path]) -> str:
     """The finding, the figure and links to its files, as far as they are there; a PDF is a link alone."""
-    files = [file for file in files if file.exists()]
+    files = [file for file in files if file.is_file()]
     title = escape(next(filter(None, map(figure_title, files)), files[0].stem))
     links = " ".join(f'<a href="{escape(file.name)}">{escape(file.name)}</a>' for file in files)
     image = f'<img src="{escape(files[0].name)}" alt="{title}" loading="lazy">' if files[0].suffix != ".pdf" else ""
