@@ -122,7 +122,7 @@ class Lab:
         """Print a heading; whether the section runs."""
         self._title = title
         if self:
-            print(f"{title}\n{'-' * len(title)}", flush=True)
+            print(f"{title} ".ljust(WIDTH, "-"), flush=True)
         return bool(self)
 
     def say(self, text: str, **values: object) -> None:
@@ -199,9 +199,7 @@ class Lab:
         if self._results.seconds:
             self.write(f"{number}_seconds.json", self._results.seconds_to_json())
         self.write(f"{number}_results.json", self._results.to_json())
-        self.only = ""  # the end is never skipped
-        self.section(f"Written to {console_path(self.options.out)}")
-        print(textwrap.indent("\n".join(self._figures), "  "), flush=True)
+        self.say(f"Written to {console_path(self.options.out)}: {', '.join(self._figures)}")
         if self.options.show:
             plt.show()
 

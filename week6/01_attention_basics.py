@@ -74,9 +74,11 @@ k = torch.tensor([key for key, _ in BOOKS.values()])  # (5, 4)
 v = torch.tensor([value for _, value in BOOKS.values()])  # (5, 2)
 
 if lab.section("1. Attention is a soft look-up"):
-    lab.table(["Q: reader", *TOPICS], [[reader, *query] for reader, query in READERS.items()], digits=0)
-    rows = [[book, *key, "", *value] for book, (key, value) in BOOKS.items()]
-    lab.table(["K and V: book", *TOPICS, "|", *CONTENTS], rows, digits=0)
+    lab.say("Three readers ask five books. Which books does each of them get, and how much of each?")
+    if lab.verbose:
+        lab.table(["Q: reader", *TOPICS], [[reader, *query] for reader, query in READERS.items()], digits=0)
+        rows = [[book, *key, "", *value] for book, (key, value) in BOOKS.items()]
+        lab.table(["K and V: book", *TOPICS, "|", *CONTENTS], rows, digits=0)
 
 # %% [markdown]
 # The four steps of attention, for all readers at once:
@@ -88,10 +90,12 @@ weights = scaled.softmax(dim=-1)  # (3, 5): shares of each row
 output = weights @ v  # (3, 2)
 
 if lab:
-    steps = (("1. scores", scores), ("2. scaled", scaled), ("3. weights", weights), ("4. output", output))
-    for name, step in steps:
-        header = [name, *(CONTENTS if step is output else BOOKS)]
-        lab.table(header, [[reader, *row] for reader, row in zip(READERS, step.tolist(), strict=True)])
+    for name, step in {"1. scores": scores, "2. scaled": scaled, "3. weights": weights}.items():
+        if lab.verbose or step is weights:
+            rows = [[reader, *row] for reader, row in zip(READERS, step.tolist(), strict=True)]
+            lab.table([name, *BOOKS], rows)
+    rows = [[reader, *row] for reader, row in zip(READERS, output.tolist(), strict=True)]
+    lab.table(["4. output", *CONTENTS], rows)
 
 # %% [markdown]
 # Is it right? Each row of weights must sum to 1, an average cannot leave the range of what it averages, and PyTorch's own
@@ -108,8 +112,8 @@ if lab:
     }
     lab.record("lookup", {"top_weight": tops, **checks})
     lab.say(
-        "Checked before rounding: each row of weights sums to 1 (error {lookup.row_sum_error:.0e}); outputs leave the range of "
-        "the values by {lookup.outside_values:.1e}; F.scaled_dot_product_attention agrees (difference "
+        "A clear request takes {lookup.top_weight.machine_learning:.2f} from one book, the vague one at most "
+        "{lookup.top_weight.some_math:.2f} from any. PyTorch's own function gives the same (difference "
         "{lookup.torch_difference:.0e})."
     )
     fig = draw_look_up(scores, scaled, weights, output, v, list(READERS), list(BOOKS), CONTENTS)
@@ -165,10 +169,10 @@ def measure_scaling(generator: torch.Generator, n_queries: int) -> dict[str, dic
 if lab.section("2. Why divide by sqrt(d_k)"):
     n_queries = 300 if lab.fast else 2000
     found = measure_scaling(lab.generator("scaling"), n_queries)
-    lab.say(f"Independent normal q and k, {n_queries} queries, {N_KEYS} keys each; u = unscaled, s = scaled.")
+    lab.say(f"What do large keys do to a softmax? ({n_queries} random queries, {N_KEYS} keys; u: unscaled, s: scaled)")
     names = [(name, variant) for name in ("variance", "entropy", "largest") for variant in found]
-    rows = zip(SIZES, *(found[variant][name].tolist() for name, variant in names), strict=True)
-    lab.table(["d_k", *(f"{name} ({variant[0]})" for name, variant in names)], rows)
+    rows = list(zip(SIZES, *(found[variant][name].tolist() for name, variant in names), strict=True))
+    lab.table(["d_k", *(f"{name} ({variant[0]})" for name, variant in names)], rows if lab.verbose else rows[::2])
 
 # %% [markdown]
 # The table in numbers: the exponent in $\mathrm{variance} \sim d_k^p$ is the slope of a straight line through the logarithms;
@@ -182,29 +186,20 @@ if lab:
     for name in ("entropy", "largest", "gradient_norm", "gradient_norm_mean", "q_gradient_norm", "q_gradient_norm_mean"):
         lab.record(f"scaling.{name}", {variant: {"d512": data[name][SIZES.index(512)]} for variant, data in found.items()})
     lab.say(
-        "The variance of q.k grows like d_k^{scaling.variance_slope.unscaled:.2f}; divided by sqrt(d_k) the scores keep a "
-        "variance near 1. At d_k = 512 the weights have an entropy of {scaling.entropy.unscaled.d512:.2f} nats unscaled and "
-        "{scaling.entropy.scaled.d512:.2f} scaled; equal weights have {even:.2f}.",
-        even=math.log(N_KEYS),
-    )
-    lab.say(
-        "Gradient of the output with respect to the scores, by autograd: {scaling.gradient_norm.unscaled.d512:.0e} for the "
-        "median query unscaled, {scaling.gradient_norm.scaled.d512:.2f} scaled. The means are "
-        "{scaling.gradient_norm_mean.unscaled.d512:.3f} and {scaling.gradient_norm_mean.scaled.d512:.2f}: a minority of the "
-        "queries gets nearly all there is."
+        "The variance grows like d_k^{scaling.variance_slope.unscaled:.2f}; scaled, it stays near 1. Unscaled at d_k = 512 the "
+        "median query gets a gradient of {scaling.gradient_norm.unscaled.d512:.0e} at its scores; the mean is "
+        "{scaling.gradient_norm_mean.unscaled.d512:.2f}: few get all."
     )
 
 # %% [markdown]
 # Does scaling give *larger* gradients, then? Not so simply: on its way to q the gradient meets the scale once more. Compare
-# the median query with the mean over all of them.
+# the median query with the mean over all of them. Unscaled, learning is all or nothing.
 
 # %%
 if lab:
     lab.say(
-        "Gradient with respect to q: the median is {scaling.q_gradient_norm.unscaled.d512:.1e} unscaled and "
-        "{scaling.q_gradient_norm.scaled.d512:.2f} scaled, but the mean is {scaling.q_gradient_norm_mean.unscaled.d512:.2f} "
-        "against {scaling.q_gradient_norm_mean.scaled.d512:.2f}. Unscaled, learning is all or nothing: most queries get next "
-        "to nothing, a few get a lot."
+        "At q the median is {scaling.q_gradient_norm.unscaled.d512:.3f} unscaled and {scaling.q_gradient_norm.scaled.d512:.2f} "
+        "scaled, the mean {scaling.q_gradient_norm_mean.unscaled.d512:.2f} and {scaling.q_gradient_norm_mean.scaled.d512:.2f}."
     )
     generator = lab.generator("three keys")
     one, three = torch.randn(1, 512, generator=generator), torch.randn(3, 512, generator=generator)
@@ -213,7 +208,8 @@ if lab:
         "scaled": scaled_dot_product_attention(one, three, three)[1][0],
     }
     lab.record("scaling.three_keys", {variant: shares.max() for variant, shares in example.items()})
-    fig = draw_scaling(SIZES, found, example, at=512, n_keys=N_KEYS)
+    others = {variant: lab.study.values(f"scaling.three_keys.{variant}") for variant in example}
+    fig = draw_scaling(SIZES, found, example, others, at=512, n_keys=N_KEYS)
     lab.figure(fig, "01_scaling_effect")
 
 # %% [markdown]
@@ -258,10 +254,12 @@ words = lab.options.sentence
 x = embed(words)  # (T, 9)
 
 if lab.section("3. A longer sentence"):
+    lab.say("What does each word look at most? (The five that look furthest; --verbose shows all.)")
     weights = attend(x)[1]  # (T, T)
     best = [looks_at(row) for row in weights]
     rows = [[w, " or ".join(words[j] for j in js), row.max().item()] for w, js, row in zip(words, best, weights, strict=True)]
-    lab.table(["word", "looks most at", "weight"], rows)
+    furthest = sorted(range(len(words)), key=lambda i: -abs(best[i][0] - i))[: None if lab.verbose else 5]
+    lab.table(["word", "looks most at", "weight"], [rows[i] for i in sorted(furthest)])
 
 # %%
 if lab:
@@ -269,11 +267,10 @@ if lab:
     subjects = best[verb]
     lab.record("sentence", {"verb_to_subject": weights[verb].max(), "distance": abs(verb - subjects[0])})
     lab.say(
-        '"{verb}" puts {sentence.verb_to_subject:.2f} on "{subject}", at a distance of {sentence.distance:.0f}. Distance does '
-        "not enter the formula: any word is one step away. Nor does order: where a word looks at two words, it matches both "
-        "equally well, and nothing in the formula tells it which of them stands where. Lab 3 is about positions.",
+        '"{verb}" puts {sentence.verb_to_subject:.2f} on {subjects}, at a distance of {sentence.distance:.0f}. Distance does '
+        "not enter the formula, and nor does order: a word that matches two words equally well looks at both.",
         verb=words[verb],
-        subject=words[subjects[0]],
+        subjects=" and on ".join(f'"{words[i]}"' for i in subjects),
     )
     fig = draw_sentence(words, weights, verb, subjects)
     lab.figure(fig, "01_longer_sequence")
@@ -336,14 +333,14 @@ if lab.section("4. Masks"):
         "inverted": leak(lambda x: torchs(x, x, x, attn_mask=causal), batch, causal),
     }
     cases = {
-        "none": "no mask; replaced: a later word",
-        "causal": "causal mask; replaced: a later word",
-        "padding": "padding mask; replaced: a padding word",
-        "inverted": "causal mask given to nn.MultiheadAttention; replaced: a later word",
+        "none": "no mask, a later word",
+        "causal": "causal mask, a later word",
+        "padding": "padding mask, a padding word",
+        "inverted": "causal mask given to nn.MultiheadAttention, a later word",
     }
     lab.record("masks.leak", leaks)
-    lab.say("Leak: the largest change of an output feature when a word that its position must not see is replaced.")
-    lab.table(["", "leak"], [[cases[name], value] for name, value in leaks.items()], digits=3)
+    lab.say("Does a hidden word leak? Replace it, and see by how much an output that must not see it changes.")
+    lab.table(["replaced", "leak"], [[cases[name], value] for name, value in leaks.items()], digits=3)
 
 # %% [markdown]
 # With the mask negated, `nn.MultiheadAttention` agrees with ours. Given our mask as it is, each word sees only the words
@@ -355,8 +352,8 @@ if lab:
     _, inverted = torchs(batch, batch, batch, attn_mask=causal)
     lab.record("masks.torch_difference", (rightly - attend(batch, causal)[0]).abs().max())
     lab.say(
-        "With the mask negated, nn.MultiheadAttention agrees with ours (difference {masks.torch_difference:.0e}). With our "
-        "mask as it is, {blocked} of the {n} weights of the last word become NaN; ours sum to {ours:.0f}.",
+        "Given the negated mask, nn.MultiheadAttention agrees with ours (difference {masks.torch_difference:.0e}). Given ours, "
+        "{blocked} of the {n} weights of the last word become NaN; ours sum to {ours:.0f}.",
         blocked=int(inverted[0, -1].isnan().sum()),
         n=len(words),
         ours=attend(x, ~causal)[1][-1].sum(),

@@ -9,7 +9,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from common.plotting import BLUE, VERMILLION, curve, decades, heatmap, panels, weight_bars
+from common.plotting import BLUE, VERMILLION, curve, decades, heatmap, panels, start_dots, weight_bars
 
 STYLES = {
     "unscaled": {"color": VERMILLION, "marker": "s", "ls": "--"},
@@ -48,12 +48,18 @@ def draw_look_up(
 
 
 def draw_scaling(
-    sizes: Sequence[int], found: Mapping[str, Mapping[str, np.ndarray]], example: Mapping[str, Tensor], at: int, n_keys: int
+    sizes: Sequence[int],
+    found: Mapping[str, Mapping[str, np.ndarray]],
+    example: Mapping[str, Tensor],
+    others: Mapping[str, Sequence[float]],
+    at: int,
+    n_keys: int,
 ) -> Figure:
-    """`found`: what `softmax_statistics` gives at each of the sizes d_k; `example`: weights of three keys at d_k = `at`."""
+    """`found`: what `softmax_statistics` gives at each of the sizes d_k; `example`: weights of three keys at d_k = `at`;
+    `others`: the largest of three such weights in other starts."""
     top = found["unscaled"]["largest"][sizes.index(at)]
     title = f"Unscaled at d_k = {at}, one of {n_keys} keys takes {top:.2f} on average, and most queries get almost no gradient"
-    fig, axes = panels(title, (4, 4, 4, 3), size=(15, 4.6))
+    fig, axes = panels(title, (4, 4, 4, 3.6), size=(15.5, 4.6))
     for side, (variant, style) in zip((-0.2, 0.2), STYLES.items(), strict=True):
         data = found[variant]
         curve(axes[0], sizes, data["variance"], label=variant, **style)
@@ -64,6 +70,7 @@ def draw_scaling(
         shares = example[variant].tolist()
         bars = axes[3].bar(np.arange(3) + side, shares, width=0.4, color=style["color"], hatch=HATCHES[variant])
         axes[3].bar_label(bars, fmt="%.2f", fontsize=10)
+        start_dots(axes[3], 3 + side, others[variant])
     for ax in axes[:3]:
         ax.set_xscale("log", base=2)
         ax.set(xlabel="size of the keys d_k", xticks=[1, 8, 64, 512], xticklabels=["1", "8", "64", "512"])
@@ -75,7 +82,9 @@ def draw_scaling(
     for ax in (axes[0], axes[2]):
         decades(ax.yaxis)
     axes[3].set(ylim=(0, 1.12), title=f"one random query,\nthree keys, d_k = {at}")
-    axes[3].set_xticks(range(3), ["key 1", "key 2", "key 3"])
+    starts = len(others["scaled"])
+    names = ["key 1", "key 2", "key 3", f"largest,\n{starts} starts"]
+    axes[3].set_xticks(range(3 + (starts > 0)), names[: 3 + (starts > 0)])
     return fig
 
 
