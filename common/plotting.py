@@ -80,10 +80,12 @@ def give_style_back(*_: object) -> None:
 
 
 def figure_bytes(fig: Figure, suffix: str, dpi: int) -> bytes:
-    """The figure as a file's content; suffix is "png", "svg" or "pdf"."""
+    """The figure as a file's content; suffix is "png", "svg" or "pdf". Its title, the finding, stands in the metadata, too."""
     use_style()
     buffer = io.BytesIO()
-    fig.savefig(buffer, format=suffix, dpi=dpi, metadata=_METADATA[suffix])
+    title = " ".join(fig.get_suptitle().split())
+    metadata = _METADATA[suffix] | ({"Title": title} if title else {})
+    fig.savefig(buffer, format=suffix, dpi=dpi, metadata=metadata)
     return buffer.getvalue()
 
 

@@ -23,6 +23,10 @@ def causal_mask(n):
     return positions[None, :] <= positions[:, None]
 
 
+def padding_mask(lengths, n):
+    return (torch.arange(n) < lengths[:, None])[:, None, None, :]
+
+
 def split_heads(x, n_heads):
     return x.view(x.shape[0], x.shape[1], n_heads, -1).transpose(1, 2)
 
@@ -30,6 +34,12 @@ def split_heads(x, n_heads):
 def merge_heads(x):
     x = x.transpose(1, 2).contiguous()
     return x.view(x.shape[0], x.shape[1], -1)
+
+
+def multi_head_attention(x, w_q, w_k, w_v, w_o, n_heads, mask=None):
+    q, k, v = split_heads(x @ w_q, n_heads), split_heads(x @ w_k, n_heads), split_heads(x @ w_v, n_heads)
+    output, _ = scaled_dot_product_attention(q, k, v, mask)
+    return merge_heads(output) @ w_o
 
 
 def sinusoidal_encoding(n_positions, d_model):
@@ -47,6 +57,10 @@ def layer_norm(x, gamma, beta, eps=1e-5):
     return gamma * (x - mean) / torch.sqrt(var + eps) + beta
 
 
+def feed_forward(x, w_1, b_1, w_2, b_2):
+    return torch.relu(x @ w_1 + b_1) @ w_2 + b_2
+
+
 def post_norm_block(x, attention, feed_forward, norm1, norm2):
     x = norm1(x + attention(x))
     return norm2(x + feed_forward(x))
@@ -55,3 +69,11 @@ def post_norm_block(x, attention, feed_forward, norm1, norm2):
 def pre_norm_block(x, attention, feed_forward, norm1, norm2):
     x = x + attention(norm1(x))
     return x + feed_forward(norm2(x))
+
+
+def training_step(model, loss_function, optimizer, inputs, targets):
+    optimizer.zero_grad()
+    loss = loss_function(model(inputs), targets)
+    loss.backward()
+    optimizer.step()
+    return loss.item()

@@ -1,7 +1,7 @@
 """The grader of the exercises: a right answer passes, each mistake gets its own diagnosis, and nothing makes it crash."""
 
-import os
-import subprocess
+import importlib
+import math
 import sys
 from functools import partial
 from itertools import combinations
@@ -10,22 +10,36 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
+from torch import nn
 
+import more_answers
 import right_answers as right
-from common.attention import MultiHeadAttention, causal_mask, scaled_dot_product_attention
+from common.attention import MultiHeadAttention, causal_mask, padding_mask, scaled_dot_product_attention
 from common.positional_encoding import sinusoidal_encoding
 from common.transformer import TransformerBlock
 from conftest import ROOT, SCRIPTS
-from week6.exercises import exercises, grader, models
-from week6.exercises.grader import NOT_STARTED, SOLVED, WRONG, grade
-from week6.exercises.mistakes import EXERCISES
+from test_lesson import anchors
+from week6.exercises import attempt, catalogue, diagnosis, exercises, lesson, showing
+from week6.exercises import sentences as say
+from week6.exercises.catalogue.multi_head_attention import multi_head_attention
+from week6.exercises.catalogue.post_norm_block import block
+from week6.exercises.catalogue.split_heads import split_heads
+from week6.exercises.catalogue.training_step import training_step
+from week6.exercises.definition import as_tuple, is_float, same
+from week6.exercises.grader import Grader
+from week6.exercises.verdict import NOT_STARTED, SOLVED, WRONG, Mistake, Section, Verdict
 from wrong_answers import WRONG as WRONG_ANSWERS
-from wrong_answers import norm_in_place, softmax_in_place
+from wrong_answers import norm_in_place, softmax_in_place, softmax_overflows
 
+EXERCISES = catalogue.load()
 BY_NAME = {exercise.name: exercise for exercise in EXERCISES}
 EACH = pytest.mark.parametrize("exercise", EXERCISES, ids=lambda exercise: exercise.name)
-GENERAL = [mistake for mistake in vars(grader).values() if isinstance(mistake, grader.Mistake)]
+GENERAL = [mistake for mistake in vars(say).values() if isinstance(mistake, Mistake)]
+GENERAL += [Mistake(name, korean, english) for name, _, korean, english in say.ERRORS]
+
+
+def grade(exercise, answers):
+    return Grader(EXERCISES, answers).verdict(exercise.name)
 
 
 def verdict_on(name, function):
@@ -39,8 +53,11 @@ def names(verdict):
 def smallest_failure(name, function):
     """The inputs of fewest numbers on which the function is wrong, found without the grader's own search."""
     exercise = BY_NAME[name]
-    failing = [x for x in exercise.cases if not same_output(function(*x.values()), getattr(right, name)(*x.values()))]
-    return min(failing, key=grader.size)
+    for stage in exercise.stages:
+        failing = [x for x in stage if not same_output(function(*x.values()), getattr(right, name)(*x.values()))]
+        if failing:
+            break
+    return min(failing, key=showing.size)
 
 
 def same_output(a, b):
@@ -52,48 +69,104 @@ def same_output(a, b):
 
 @EACH
 def test_a_right_answer_is_solved(exercise):
-    assert grade(exercise, right) == grader.Verdict(SOLVED)
+    verdict = grade(exercise, right)
+    assert verdict.outcome == SOLVED and not verdict.mistakes and not verdict.example
+    assert right.__dict__[exercise.name].__code__.co_firstlineno == verdict.line
 
 
-def test_the_course_and_torch_pass():
+def test_the_course_passes():
     heads = MultiHeadAttention(6, 2)
     answers = {
-        "softmax": lambda x: F.softmax(x, dim=-1),
         "scaled_dot_product_attention": scaled_dot_product_attention,
         "causal_mask": causal_mask,
+        "padding_mask": lambda lengths, n: padding_mask(lengths, n)[:, None],
         "merge_heads": heads._merge_heads,
         "sinusoidal_encoding": sinusoidal_encoding,
-        "layer_norm": lambda x, gamma, beta, eps=1e-5: F.layer_norm(x, gamma.shape, gamma, beta, eps),
     }
     for name, function in answers.items():
         assert verdict_on(name, function).outcome == SOLVED, name
     x = torch.randn(3, 5, 6)
-    torch.testing.assert_close(models.split_heads(x, 2), heads._split_heads(x))
+    torch.testing.assert_close(split_heads(x, 2), heads._split_heads(x))
+
+
+def test_the_model_of_multi_head_attention_is_the_course_one():
+    heads, x = MultiHeadAttention(6, 2, bias=False), torch.randn(3, 5, 6)
+    matrices = [layer.weight.T for layer in (heads.w_q, heads.w_k, heads.w_v, heads.w_o)]
+    mask = padding_mask([5, 2, 3], 5) & causal_mask(5)
+    for function in (multi_head_attention, right.multi_head_attention):
+        torch.testing.assert_close(function(x, *matrices, 2), heads(x)[0])
+        torch.testing.assert_close(function(x, *matrices, 2, mask[:, None]), heads(x, mask=mask)[0])
 
 
 @pytest.mark.parametrize("norm", ["post", "pre"])
 def test_the_model_of_the_block_is_the_course_block(norm):
-    block, x = TransformerBlock(6, 2, norm=norm), torch.randn(3, 5, 6)
-    sub_layers = (lambda x: block.attention(x)[0], block.feed_forward, block.norm_1, block.norm_2)
-    torch.testing.assert_close(models.block(x, *sub_layers, norm=norm), block(x)[0])
-    torch.testing.assert_close(getattr(right, f"{norm}_norm_block")(x, *sub_layers), block(x)[0])
+    course, x = TransformerBlock(6, 2, norm=norm, activation="relu"), torch.randn(3, 5, 6)
+    first, _, _, second = course.feed_forward
+    parameters = (first.weight.T, first.bias, second.weight.T, second.bias)
+    for feed_forward in (right.feed_forward, BY_NAME["feed_forward"].model):
+        sub_layers = (lambda x: course.attention(x)[0], lambda x: feed_forward(x, *parameters), course.norm_1, course.norm_2)  # noqa: B023
+        torch.testing.assert_close(block(x, *sub_layers, norm=norm), course(x)[0])
+        torch.testing.assert_close(getattr(right, f"{norm}_norm_block")(x, *sub_layers), course(x)[0])
 
 
-def test_other_ways_to_be_right_pass():
-    def attention(q, k, v, mask=None):  # float64, -inf in the rows that have a key, and a list instead of a tuple
-        scores = (q @ k.mT).double() / q.shape[-1] ** 0.5
-        if mask is not None:
-            mask = mask.expand(scores.shape)
-            scores = scores.masked_fill(~mask & mask.any(-1, keepdim=True), -torch.inf)
-        weights = scores.softmax(-1)
-        if mask is not None:
-            weights = weights.masked_fill(~mask, 0)
-        return [weights @ v.double(), weights]
+def test_a_training_step_is_that_of_torch():
+    x, y = torch.randn(5, 3), torch.randn(5, 2)
+    models = [nn.Linear(3, 2) for _ in range(2)]
+    models[1].load_state_dict(models[0].state_dict())
+    optimizer = torch.optim.SGD(models[1].parameters(), lr=0.1)
+    for _ in range(3):
+        by_hand = nn.functional.mse_loss(models[0](x), y)
+        gradients = torch.autograd.grad(by_hand, list(models[0].parameters()))
+        with torch.no_grad():
+            for p, gradient in zip(models[0].parameters(), gradients, strict=True):
+                p -= 0.1 * gradient
+        assert training_step(models[1], nn.functional.mse_loss, optimizer, x, y) == pytest.approx(by_hand.item())
+    torch.testing.assert_close(models[0].state_dict(), models[1].state_dict())
 
-    assert verdict_on("scaled_dot_product_attention", attention).outcome == SOLVED
-    assert verdict_on("softmax", lambda x: (x - torch.logsumexp(x, -1, keepdim=True)).exp()).outcome == SOLVED
-    assert verdict_on("softmax", torch.nn.Softmax(dim=-1)).outcome == SOLVED
-    assert verdict_on("causal_mask", lambda n: ~torch.ones(n, n).triu(1).bool()).outcome == SOLVED
+
+def listed(answers):
+    return [pytest.param(name, label, id=f"{name}-{label}") for name, group in answers.items() for label in group]
+
+
+@pytest.mark.parametrize(("name", "label"), listed(more_answers.RIGHT))
+def test_unusual_right_answers_pass(name, label):
+    verdict = verdict_on(name, more_answers.RIGHT[name][label])
+    assert verdict.outcome == SOLVED, verdict.message()
+
+
+@pytest.mark.parametrize(("name", "label"), listed(more_answers.WRONG))
+def test_other_wrong_answers_are_told_their_cause_and_no_other(name, label):
+    function, expected = more_answers.WRONG[name][label]
+    verdict = verdict_on(name, function)
+    assert verdict.outcome == WRONG and names(verdict) == expected, verdict.message()
+
+
+def test_a_file_that_sets_the_default_dtype_is_graded_all_the_same():
+    torch.set_default_dtype(torch.float64)
+    assert verdict_on("softmax", lambda x: right.softmax(x @ torch.eye(x.shape[-1]))).outcome == SOLVED
+
+
+@EACH
+def test_the_cases_are_float32_whatever_the_default_is(exercise):
+    torch.set_default_dtype(torch.float64)
+    module = importlib.reload(importlib.import_module(f"week6.exercises.catalogue.{exercise.name}"))
+    tensors = [x for case in module.EXERCISE.cases for x in case.values() if is_float(x)]
+    assert all(x.dtype == torch.float32 for x in tensors)
+    assert Grader([module.EXERCISE], right).verdict(exercise.name).outcome == SOLVED
+
+
+def test_an_error_of_another_kind_is_no_mistake_about_shapes():
+    def softmax(x):
+        try:
+            return WRONG_ANSWERS["softmax"]["sum without keepdim"](x)
+        except RuntimeError:
+            raise KeyError("key") from None
+
+    assert names(verdict_on("softmax", softmax)) == ["Python error"]
+
+
+def test_there_are_a_hundred_more_answers_and_half_of_them_are_right():
+    assert min(len(listed(more_answers.RIGHT)), len(listed(more_answers.WRONG))) >= 50
 
 
 # --- each mistake gets its own diagnosis ------------------------------------------------------------------------------
@@ -103,7 +176,7 @@ def test_other_ways_to_be_right_pass():
 def test_every_listed_mistake_has_a_wrong_answer(exercise):
     listed = [mistake.name for mistake in exercise.mistakes]
     assert len(set(listed)) == len(listed)
-    assert set(WRONG_ANSWERS[exercise.name]) - {grader.IN_PLACE.name} == set(listed)
+    assert set(WRONG_ANSWERS[exercise.name]) - {say.IN_PLACE.name} == set(listed)
 
 
 @pytest.mark.parametrize(("name", "mistake"), [(name, mistake) for name, wrong in WRONG_ANSWERS.items() for mistake in wrong])
@@ -117,7 +190,9 @@ def test_the_specified_mistakes_are_all_listed():
     specified = """wrong softmax axis; no scaling; scaling by d_k; scaling by sqrt(d_model); inverted mask; mask
         applied after the softmax; causal mask without the diagonal; NaN on a fully masked row; overflow without max
         subtraction; heads merged without the transpose; sine and cosine swapped; exponent counted twice; unbiased
-        variance; missing epsilon; missing residual; pre and post swapped; input modified in place"""
+        variance; missing epsilon; missing residual; pre and post swapped; input modified in place; minimum subtracted;
+        mean subtracted; masked scores not low enough; queries masked instead of keys; one padding token seen;
+        gradients not cleared; no activation; output projection missing"""
     listed = [mistake for wrong in WRONG_ANSWERS.values() for mistake in wrong]
     for words in " ".join(specified.split()).split("; "):
         assert any(mistake.startswith(words) for mistake in listed), words
@@ -131,7 +206,8 @@ def test_two_mistakes_at_once_are_both_named(exercise):
         change = {key: value for mistake in pair for key, value in mistake.change.items()}
         if len(change) < sum(len(mistake.change) for mistake in pair):
             continue  # two positions of one switch
-        found = names(verdict_on(exercise.name, partial(exercise.model, **change)))
+        function = training_step if exercise.name == "training_step" else exercise.model
+        found = names(verdict_on(exercise.name, partial(function, **change)))
         assert found == [mistake.name for mistake in pair] or equivalent(exercise, change, found)
 
 
@@ -142,16 +218,16 @@ def equivalent(exercise, change, found):
     generator = torch.Generator().manual_seed(5)
 
     def renew(x, inputs):
-        if grader.is_float(x):
+        if is_float(x):
             return torch.randn(x.shape, generator=generator)
-        if isinstance(x, torch.Tensor):  # the mask: another in each sequence and head
-            scores = inputs["q"] @ inputs["k"].mT
-            return torch.rand(scores.shape, generator=generator) < 0.5
+        if isinstance(x, torch.Tensor) and x.dtype == torch.bool:  # the mask; of attention another in each sequence and head
+            shape = (inputs["q"] @ inputs["k"].mT).shape if "q" in inputs else x.shape
+            return torch.rand(shape, generator=generator) < 0.5
         return 0.7 if isinstance(x, float) else x
 
     cases = [{name: renew(x, inputs) for name, x in inputs.items()} for inputs in exercise.cases]
-    same = [grader.same(grader.simulate(exercise, x, change), grader.simulate(exercise, x, other)) for x in cases]
-    return len(found) <= 2 and all(same)
+    equal = [same(diagnosis.simulate(exercise, x, change), diagnosis.simulate(exercise, x, other)) for x in cases]
+    return len(found) <= 2 and all(equal)
 
 
 def test_mistakes_come_together_also_as_students_write_them():
@@ -220,14 +296,14 @@ def test_an_unknown_mistake_gets_the_smallest_failing_example(mistake):
     verdict = verdict_on(name, function)
     assert names(verdict) == ["unknown"]
     inputs = smallest_failure(name, function)
-    expected, got = (grader.as_tuple(f(*inputs.values())) for f in (getattr(right, name), function))
+    expected, got = (as_tuple(f(*inputs.values())) for f in (getattr(right, name), function))
     for label, x in inputs.items():
-        assert f"    {label:<16} = {grader.show(x)}" in verdict.example.splitlines()
+        assert f"    {label:<16} = {showing.show(x)}" in verdict.example.splitlines()
     for part, e, g in zip(BY_NAME[name].parts, expected, got, strict=True):
         label = f" {part}" if len(expected) > 1 else ""
         if not torch.allclose(e.double(), g.double(), atol=1e-4):
-            assert f"    {'expected' + label:<16} = {grader.show(e)}" in verdict.example.splitlines()
-            assert f"    {'got' + label:<16} = {grader.show(g)}" in verdict.example.splitlines()
+            assert f"    {'expected' + label:<16} = {showing.show(e)}" in verdict.example.splitlines()
+            assert f"    {'got' + label:<16} = {showing.show(g)}" in verdict.example.splitlines()
     assert verdict.example in verdict.message()
 
 
@@ -280,16 +356,18 @@ BROKEN = {
     "whole numbers": (lambda x: right.softmax(x).long(), "wrong dtype"),
     "NaN": lambda x: x * torch.nan,
     "infinity": (lambda x: x / 0, "NaN"),
-    "Python error": lambda x: x.nonsense(),
-    "no arguments": (lambda: None, "Python error"),
-    "too many arguments": (lambda x, dim: x, "Python error"),
+    "no such attribute": lambda x: x.nonsense(),
+    "no arguments": (lambda: None, "other arguments"),
+    "too many arguments": (lambda x, dim: x, "other arguments"),
     "division by zero": (softmax_that_divides_by_zero, "Python error"),
-    "recursion": (softmax_without_end, "Python error"),
-    "exit": (lambda x: sys.exit(3), "Python error"),
+    "recursion": (softmax_without_end, "calls itself without end"),
+    "exit": lambda x: sys.exit(3),
     "a number": (3, "missing function"),
-    "torch's function as it is": (torch.softmax, "Python error"),
+    "torch's function as it is": (torch.softmax, "other arguments"),
     "no gradient": lambda x: right.softmax(x.detach()),
-    "numpy inside": (lambda x: torch.from_numpy(right.softmax(x).numpy()), "Python error"),
+    "numpy inside": lambda x: torch.from_numpy(right.softmax(x).numpy()),
+    "one number from a tensor": lambda x: x / math.exp(x),
+    "unknown name": lambda x: softmaxx(x),  # noqa: F821
 }
 
 
@@ -306,13 +384,21 @@ def test_a_float_mask_is_told_the_dtype():
     assert names(verdict) == ["wrong dtype"] and "torch.bool and is torch.float32" in verdict.mistakes[0].english
 
 
+def line_above():
+    """The number of the line above the call."""
+    return sys._getframe(1).f_lineno - 1
+
+
 def test_a_python_error_says_where_and_on_which_input():
     verdict = verdict_on("softmax", softmax_that_divides_by_zero)
     line = softmax_that_divides_by_zero.__code__.co_firstlineno + 1
     assert f"(test_exercises.py, line {line}): ZeroDivisionError: " in verdict.mistakes[0].english
     x = min((inputs["x"] for inputs in BY_NAME["softmax"].cases if inputs["x"].numel() >= 6), key=torch.numel)
-    assert verdict.example.split("\n") == ["  softmax(x)", f"    x                = {grader.show(x)}"]
-    assert "(softmax(...)): TypeError" in verdict_on("softmax", lambda: None).mistakes[0].english
+    assert verdict.example.split("\n") == ["  softmax(x)", f"    x                = {showing.show(x)}"]
+    verdict = verdict_on("softmax", lambda x: x[0, 0, 0, 0, 0])
+    assert f"(test_exercises.py, line {line_above()})" in verdict.mistakes[0].english
+    assert verdict.example.splitlines()[-1] == "    error            = IndexError: too many indices for tensor of dimension 2"
+    assert "takes 0 positional arguments but 1 was given" in verdict_on("softmax", lambda: None).mistakes[0].english
 
 
 def test_the_pair_of_attention_is_checked():
@@ -322,12 +408,38 @@ def test_the_pair_of_attention_is_checked():
         (lambda q, k, v, mask=None: attention(q, k, v, mask) * 2, "not a tuple"),
         (lambda q, k, v, mask=None: (attention(q, k, v, mask)[0], None), "not a tensor"),
         (lambda q, k, v, mask=None: attention(q, k, v, mask)[0].numpy(), "NumPy array"),
-        (lambda q, k, v, mask: attention(q, k, v, mask), "Python error"),  # mask has a default
-        (lambda q, k, v, mask=None: attention(q, k, v, mask.bool()), "Python error"),  # None
-        (lambda q, k, v, mask=None: attention(q.mT, k.mT, v, mask), "wrong shape"),
+        (lambda q, k, v, mask: attention(q, k, v, mask), "other arguments"),  # mask has a default
+        (lambda q, k, v, mask=None: attention(q, k, v, mask.bool()), "None is used"),
+        (lambda q, k, v, mask=None: attention(q, k, v, mask)[::-1], "output and weights exchanged"),
     ):
         verdict = verdict_on("scaled_dot_product_attention", function)
-        assert verdict.outcome == WRONG and names(verdict)[0] in (expected, "Python error"), expected
+        assert verdict.outcome == WRONG and names(verdict) == [expected]
+
+
+@pytest.mark.parametrize(
+    ("pairs", "hint"),
+    [
+        ([((3, 2), (2, 3)), ((5, 7), (7, 5))], "are two axes exchanged?"),
+        ([((2,), (2, 3)), ((7, 5), (7, 5, 3))], "an axis is missing."),
+        ([((2, 3, 1), (2, 3))], "there is an axis too many."),
+        ([((2, 5), (2, 3))], "is (2, 5)."),
+        ([((3, 2), (2, 3)), ((5, 1), (7, 5))], "is (3, 2)."),  # true of the first case only
+        ([((6,), (2, 3))], "is (6,)."),
+    ],
+)
+def test_a_hint_at_the_axes_is_given_only_where_it_holds_in_all_cases(pairs, hint):
+    sentence = diagnosis.shape_sentence(pairs).about(part="answer", got=pairs[0][0], expected=pairs[0][1])
+    assert sentence.english.endswith(hint)
+
+
+def test_a_type_that_is_wrong_in_one_case_only_comes_with_the_case():
+    def attention(q, k, v, mask=None):
+        if mask is None:
+            return right.scaled_dot_product_attention(q, k, v)
+        return None
+
+    verdict = verdict_on("scaled_dot_product_attention", attention)
+    assert names(verdict) == ["returns None"] and "mask             = [[True, " in verdict.example
 
 
 def test_a_nan_that_returns_in_the_backward_pass_is_found():
@@ -345,6 +457,19 @@ def test_a_nan_that_returns_in_the_backward_pass_is_found():
 def test_a_missing_gradient_names_the_input():
     verdict = verdict_on("layer_norm", lambda x, gamma, beta, eps=1e-5: right.layer_norm(x, gamma.detach(), beta, eps))
     assert names(verdict) == ["no gradient"] and "gamma" in verdict.mistakes[0].english
+
+
+def test_a_wrong_gradient_is_shown_beside_the_right_one():
+    def post(x, attention, feed_forward, norm1, norm2):
+        return right.post_norm_block(x, attention, lambda h: feed_forward(h).detach(), norm1, norm2)
+
+    verdict = verdict_on("post_norm_block", post)
+    assert names(verdict) == ["wrong gradient"]
+    assert verdict.example.splitlines()[-3:] == [
+        "    gradient of x",
+        "    expected         = [[[6.48363]]]",  # (1 + 2) (1 + 3) cos(1)
+        "    got              = [[[1.62091]]]",
+    ]
 
 
 def test_in_place_names_the_input_and_spares_the_next_case():
@@ -385,10 +510,12 @@ def test_nothing_that_a_function_returns_makes_the_grader_crash(exercise):
     for value in odd:
         verdict = verdict_on(exercise.name, lambda *_, value=value: value)
         assert verdict.outcome == WRONG and len(verdict.message().splitlines()) >= 2, repr(value)
-    errors = [ValueError("a\nb"), ValueError(), KeyError("{x}"), AssertionError(), StopIteration(), SystemExit()]
-    for error in [*errors, NotImplementedError("not implemented for 'Bool'")]:  # the last as torch raises it
+    errors = [ValueError("a\nb"), ValueError(), KeyError("{x}"), AssertionError(), StopIteration()]
+    for error in [*errors, NotImplementedError("not implemented for 'Bfloat'")]:  # the last as torch raises it
         verdict = verdict_on(exercise.name, partial(raise_it, error))
         assert names(verdict) == ["Python error"] and type(error).__name__ in verdict.message()
+    for error, expected in ((SystemExit(), "exit"), (KeyboardInterrupt(), "interrupt"), (MemoryError(), "too much memory")):
+        assert names(verdict_on(exercise.name, partial(raise_it, error))) == [expected]
 
 
 def raise_it(error, *_):
@@ -405,12 +532,148 @@ def test_the_stubs_are_not_started_and_explain_themselves(exercise):
     assert "Returns:" in doc and any("가" <= letter <= "힣" for letter in doc)
 
 
+def code_below(x):
+    raise NotImplementedError
+    e = x.exp()
+    return e / e.sum(-1, keepdim=True)
+
+
+def code_above(x):
+    e = x.exp()  # noqa: F841
+    raise NotImplementedError
+
+
+def code_above_without_names(n):
+    k = n + 1  # noqa: F841
+    raise NotImplementedError
+
+
+def reached_with_a_mask_only(q, k, v, mask=None):
+    if mask is None:
+        return right.scaled_dot_product_attention(q, k, v)
+    raise NotImplementedError
+
+
+@pytest.mark.parametrize(
+    ("name", "function"),
+    [
+        ("softmax", code_below),
+        ("softmax", code_above),
+        ("causal_mask", code_above_without_names),
+        ("scaled_dot_product_attention", reached_with_a_mask_only),
+    ],
+)
+def test_a_raise_that_was_left_standing_is_no_empty_stub(name, function):
+    function.__code__ = function.__code__.replace(co_name=name)  # as in the student's file
+    verdict = verdict_on(name, function)
+    assert verdict.outcome == WRONG and names(verdict) == ["raise left standing"]
+
+
+# --- functions that call each other ---------------------------------------------------------------------------------
+
+
+def file_with(**functions):
+    """A student's file, whose functions look each other up in it, as a module's do."""
+    return SimpleNamespace(**{name: function for name, function in vars(right).items() if name in BY_NAME} | functions)
+
+
+def attention_of(file, **options):
+    """Attention that calls the file's softmax."""
+
+    def attention(q, k, v, mask=None):
+        scores = q @ k.mT / q.shape[-1] ** options.get("power", 0.5)
+        if mask is not None:
+            scores = scores.masked_fill(~mask, -1e9)
+        weights = file.softmax(scores, **options.get("keywords", {}))
+        return weights @ v, weights if mask is None else weights * mask
+
+    def zeroed(q, k, v, mask=None):
+        _, weights = attention(q, k, v, mask)
+        return weights @ v, weights
+
+    return zeroed
+
+
 def test_a_stub_that_another_function_needs():
-    module = SimpleNamespace(softmax=exercises.softmax)
-    module.scaled_dot_product_attention = lambda q, k, v, mask=None: (v, module.softmax(q @ k.mT))
-    verdict = grade(BY_NAME["scaled_dot_product_attention"], module)
+    file = file_with(softmax=exercises.softmax)
+    file.scaled_dot_product_attention = attention_of(file)
+    verdict = grade(BY_NAME["scaled_dot_product_attention"], file)
     assert names(verdict) == ["unwritten function"] and "softmax()" in verdict.message()
     assert names(grade(BY_NAME["softmax"], SimpleNamespace())) == ["missing function"]
+
+
+def test_the_function_that_is_called_is_blamed_before_the_one_that_calls_it():
+    file = file_with(softmax=softmax_overflows)
+    file.scaled_dot_product_attention = attention_of(file)
+    verdict = grade(BY_NAME["scaled_dot_product_attention"], file)
+    assert names(verdict) == ["calls a wrong function"] and "softmax()" in verdict.message()
+    assert verdict.section == BY_NAME["softmax"].section
+    assert file.softmax is softmax_overflows  # nothing is left in the student's file
+
+
+def test_a_caller_keeps_its_own_mistakes_beside_the_blame():
+    file = file_with(softmax=softmax_overflows)
+    file.scaled_dot_product_attention = attention_of(file, power=1)
+    assert names(grade(BY_NAME["scaled_dot_product_attention"], file)) == ["calls a wrong function", "scaling by d_k"]
+
+
+def test_a_caller_with_other_arguments_is_not_judged_by_the_right_function():
+    file = file_with(softmax=lambda x, dim: x.exp() / x.exp().sum(dim, True))
+    file.scaled_dot_product_attention = attention_of(file, keywords={"dim": -1})
+    assert names(grade(BY_NAME["scaled_dot_product_attention"], file)) == ["calls a wrong function"]
+
+
+def test_a_caller_that_is_right_all_the_same_is_solved():
+    file = file_with(softmax=lambda x: x.exp() / x.exp().sum(-1, True))  # wrong for large numbers only
+
+    def heads(x, w_q, w_k, w_v, w_o, n_heads, mask=None):
+        q, k, v = (right.split_heads(x @ w, n_heads) for w in (w_q, w_k, w_v))
+        scores = q @ k.mT / q.shape[-1] ** 0.5
+        if mask is not None:
+            scores = scores.masked_fill(~mask, -1e9)
+        weights = file.softmax(scores - scores.amax(-1, True))
+        return right.merge_heads((weights if mask is None else weights * mask) @ v) @ w_o
+
+    file.multi_head_attention = heads
+    assert grade(BY_NAME["softmax"], file).outcome == WRONG
+    assert grade(BY_NAME["multi_head_attention"], file).outcome == SOLVED
+
+
+def test_functions_that_call_each_other_in_a_circle_end():
+    file = file_with()
+    file.split_heads = lambda x, n_heads: file.merge_heads(x)
+    file.merge_heads = lambda x: file.split_heads(x, 1)
+    assert names(grade(BY_NAME["split_heads"], file))[0] in ("calls itself without end", "calls a wrong function")
+
+
+def test_an_unsafe_function_is_never_called():
+    file = file_with(softmax=lambda x: pytest.fail("called"))
+    file.scaled_dot_product_attention = attention_of(file)
+    verdict = Grader(EXERCISES, file, unsafe=["softmax"]).verdict("scaled_dot_product_attention")
+    assert names(verdict) == ["calls a wrong function"]
+
+
+# --- what the function prints ---------------------------------------------------------------------------------------
+
+
+def test_prints_of_the_failing_case_are_shown_and_no_others():
+    def softmax(x):
+        print(f"row: {x.tolist()}")
+        return right.softmax(x) if x.numel() != 3 else right.softmax(x) * 2
+
+    verdict = verdict_on("softmax", softmax)
+    assert verdict.example.count("row:") == 1
+    assert verdict.example.splitlines()[-2:] == ["    printed:", f"      row: {BY_NAME['softmax'].cases[1]['x'].tolist()}"]
+    assert not verdict_on("softmax", lambda x: print("noise") or right.softmax(x)).example
+
+
+def test_a_function_that_closes_what_it_prints_to_is_graded_all_the_same():
+    assert verdict_on("softmax", lambda x: sys.stdout.close() or right.softmax(x)).outcome == SOLVED
+
+
+def test_a_flood_of_prints_is_cut():
+    verdict = verdict_on("softmax", lambda x: [print("flood" * 1000) for _ in range(100)] and softmax_overflows(x))
+    assert len(verdict.example) < 2 * attempt.MAX_PRINTED
 
 
 # --- the sentences --------------------------------------------------------------------------------------------------
@@ -421,7 +684,7 @@ def test_sentences_stand_in_both_languages_and_on_a_korean_console(mistake):
     assert mistake.english.isascii() and "\n" not in mistake.english + mistake.korean
     assert any("가" <= letter <= "힣" for letter in mistake.korean)
     assert mistake.korean.encode("cp949")
-    assert mistake.korean[-1] in ".?)}" and mistake.english[-1] in ".?}"
+    assert mistake.korean[-1] in ".?)}" and mistake.english[-1] in ".?})"
 
 
 def test_korean_is_left_out_where_it_cannot_be_printed():
@@ -431,77 +694,28 @@ def test_korean_is_left_out_where_it_cannot_be_printed():
         assert verdict.message(korean=False) in verdict.message()
 
 
-def test_the_labs_named_in_the_summary_exist():
+def test_the_labs_that_are_named_exist_and_the_stubs_are_in_order():
     scripts = {path.name[:2]: path.name for path in SCRIPTS}
-    for exercise in EXERCISES:
-        assert scripts.get(exercise.lab[:2], exercise.lab) == exercise.lab
+    for lab in catalogue.LABS:
+        assert scripts.get(lab[:2], lab) == lab
+    stubs = [name for name, value in vars(exercises).items() if getattr(value, "__module__", "") == exercises.__name__]
+    assert tuple(stubs) == catalogue.NAMES == tuple(BY_NAME)
 
 
-# --- as students run it ---------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("section", [s for s in vars(lesson).values() if isinstance(s, Section)], ids=lambda s: s.english)
+def test_links_lead_to_a_section_of_the_lesson(section):
+    for korean in (True, False):
+        file, _, anchor = section.link(korean=korean).partition("#")
+        assert anchor in anchors((ROOT / file).read_text(encoding="utf-8"))
 
 
-def run_pytest(encoding, *flags, cwd=ROOT):
-    environment = os.environ | {"PYTHONIOENCODING": encoding}
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *flags]
-    process = subprocess.run(command, capture_output=True, cwd=cwd, env=environment)
-    return process.returncode, *(x.decode(encoding).replace("\r\n", "\n") for x in (process.stdout, process.stderr))
+@EACH
+def test_every_verdict_names_a_section(exercise):
+    for wrong in WRONG_ANSWERS[exercise.name].values():
+        assert isinstance(verdict_on(exercise.name, wrong).section, Section)
+    assert grade(exercise, exercises).section and grade(exercise, right).section
 
 
-MISTAKEN = """
-
-def softmax(x):
-    e = torch.exp(x)
-    return e / e.sum(-1, keepdim=True)
-
-
-def causal_mask(n):
-    print(f"크기 {n}")
-    return nonsense
-
-
-def merge_heads(x):
-    raise NotImplementedError
-
-
-def sinusoidal_encoding(n_positions, d_model):
-    return torch.zeros(n_positions, d_model)
-"""
-
-
-def test_untouched_stubs_end_clearly_and_do_not_fail():
-    status, output, errors = run_pytest("cp1252", "exercises", cwd=ROOT / "week6")
-    assert status == 0 and errors == "" and output.isascii()
-    assert "0 solved, 0 wrong, 9 not started" in output and "9 skipped" in output
-    assert output.count("not started\n") == 9 and "SKIPPED" not in output
-
-
-@pytest.mark.parametrize("encoding", ["cp949", "ascii"])
-def test_the_report_is_the_message_and_a_summary(encoding, tmp_path):
-    file = tmp_path / "과제 1" / "김철수.py"
-    file.parent.mkdir()
-    file.write_text((ROOT / "tests" / "right_answers.py").read_text(encoding="utf-8") + MISTAKEN, encoding="utf-8")
-    status, output, errors = run_pytest(encoding, "week6/exercises", "--solutions", str(file))
-    assert status == 1 and errors == "" and "4 solved, 4 wrong, 1 not started" in output
-    assert "Traceback" not in output and "test_exercises.py:" not in output and "FAILED" not in output
-    (overflow,) = (m for m in BY_NAME["softmax"].mistakes if m.name.startswith("overflow"))
-    assert f"{overflow.english}\n" in output
-    assert "NameError: name 'nonsense' is not defined\n  causal_mask(n)\n    n                = 1\n" in output
-    assert "    expected         = [[0, 1]]\n    got              = [[0, 0]]\n" in output
-    summary = output[output.index("4 solved, 4 wrong") :]
-    for exercise in EXERCISES:
-        assert exercise.name in summary and f"week6/{exercise.lab}" in summary
-    assert "크기 1\n".encode(encoding, "backslashreplace").decode(encoding) in output  # what the student printed
-    if encoding == "cp949":
-        assert f"{overflow.korean}\n{overflow.english}\n" in output and "(정답)" in summary
-    else:
-        assert not any("가" <= letter <= "힣" for letter in output)
-
-
-def test_a_file_that_cannot_be_read_is_said_once(tmp_path):
-    file = tmp_path / "mine.py"
-    file.write_text("def softmax(x):\n    return (x\n", encoding="utf-8")
-    status, output, errors = run_pytest("utf-8", "week6/exercises", "--solutions", str(file))
-    assert status == pytest.ExitCode.USAGE_ERROR and "Traceback" not in output + errors
-    korean, english = errors.strip().splitlines()
-    assert korean.startswith("ERROR: 파일을 읽을 수 없어 채점하지 못했습니다 (mine.py, line 2): SyntaxError:")
-    assert english.startswith("The file cannot be read, so nothing is graded (mine.py, line 2): SyntaxError:")
+def test_a_verdict_survives_the_way_between_two_processes():
+    for verdict in (verdict_on("softmax", softmax_that_divides_by_zero), grade(BY_NAME["softmax"], right)):
+        assert Verdict.from_json(verdict.to_json()) == verdict

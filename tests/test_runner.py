@@ -85,6 +85,7 @@ def test_all_labs_run_and_are_listed(runner, tmp_path, capsys):
         "01_results.json",
         "02_figure.png",
         "02_results.json",
+        "index.html",
     ]
     assert json.loads((tmp_path / "outputs" / "02_results.json").read_text())["seed"] == 5
 
@@ -92,13 +93,13 @@ def test_all_labs_run_and_are_listed(runner, tmp_path, capsys):
 def test_flags_reach_the_labs(runner, tmp_path):
     out = tmp_path / "그림 폴더"
     assert runner.main(["--only", "2", "--fast", "--out", str(out), "--format", "svg", "--format", "pdf"]) == 0
-    assert sorted(os.listdir(out)) == ["02_figure.pdf", "02_figure.svg", "02_results.json"]
+    assert sorted(os.listdir(out)) == ["02_figure.pdf", "02_figure.svg", "02_results.json", "index.html"]
 
 
 def test_an_out_folder_may_start_with_a_dash(runner, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert runner.main(["--only", "1", "--out=-dash"]) == 0
-    assert sorted(os.listdir(tmp_path / "-dash")) == ["01_figure.png", "01_results.json"]
+    assert sorted(os.listdir(tmp_path / "-dash")) == ["01_figure.png", "01_results.json", "index.html"]
 
 
 def test_labs_draw_without_the_users_backend(runner, tmp_path, monkeypatch):
@@ -116,11 +117,15 @@ def test_a_failed_lab_is_shown_and_stops_no_other(runner, tmp_path, capsys):
 
 
 def test_a_failed_lab_replaces_nothing(runner, tmp_path):
+    def of_labs():
+        return {path: path.read_bytes() for path in (tmp_path / "outputs").glob("0*")}
+
     runner.main([])
-    before = {path: path.read_bytes() for path in (tmp_path / "outputs").iterdir()}
+    before = of_labs()
     runner.SCRIPTS[2].write_text(tiny(2, body="(out / '02_figure.png').write_text('new'); raise SystemExit(3)"))
     assert runner.main(["--seed", "1", "--only", "2"]) == 1
-    assert before == {path: path.read_bytes() for path in (tmp_path / "outputs").iterdir()}
+    assert before == of_labs()
+    assert "failed in this run" in (tmp_path / "outputs" / "index.html").read_text(encoding="utf-8")
 
 
 def test_a_figure_that_cannot_be_replaced_is_a_failure_that_names_it(runner, tmp_path, capsys):
@@ -368,7 +373,7 @@ def test_what_a_killed_run_left_is_swept(runner, tmp_path):
         (out / f".{name}.png.1a2b.part").touch()
         os.utime(out / f".{name}.png.1a2b.part", (time.time() - age,) * 2)
     assert runner.main(["--only", "1"]) == 0
-    assert sorted(os.listdir(out)) == [".young.png.1a2b.part", "01_figure.png", "01_results.json"]
+    assert sorted(os.listdir(out)) == [".young.png.1a2b.part", "01_figure.png", "01_results.json", "index.html"]
 
 
 # --- the command as a process, and how it ends ----------------------------------------------------------------------
@@ -380,7 +385,7 @@ def course(tmp_path):
     folder = tmp_path / "6\uc8fc\ucc28 \uc2e4\uc2b5"
     shutil.copytree(ROOT / "common", folder / "common", ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "week6").mkdir()
-    for name in ("__init__.py", "__main__.py"):
+    for name in ("__init__.py", "__main__.py", "index.py"):
         shutil.copy(ROOT / "week6" / name, folder / "week6" / name)
     (folder / "week6" / "01_tiny.py").write_text(tiny(1))
     (folder / "week6" / "02_slow.py").write_text(tiny(2, body=NEVER_ENDS))

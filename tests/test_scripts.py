@@ -31,6 +31,7 @@ FIGURES = {
         "common_mistakes",
     ],
 }
+PAGES = {"02": ["02_explore.html"]}
 TIMED = ("02",)  # labs whose figures show wall-clock times, and so differ from run to run
 
 LABS = pytest.mark.parametrize("lab", [path.name[:2] for path in SCRIPTS])
@@ -65,8 +66,8 @@ def test_a_script_runs_anywhere(lab, console, fast_runs):
     run = fast_runs[lab, console]
     assert run.process.returncode == 0, run.process.stderr.decode(errors="replace")
     assert run.process.stdout.isascii() and run.process.stderr == b""
-    written = sorted(name for name in os.listdir(run.out) if name.startswith(lab))
-    assert written == sorted([*figures_of(lab), f"{lab}_results.json"])
+    written = sorted(name for name in os.listdir(run.out) if name.startswith(lab) and name != f"{lab}_seconds.json")
+    assert written == sorted([*figures_of(lab), *PAGES.get(lab, []), f"{lab}_results.json"])
     if console != "ascii":
         assert os.listdir(run.folder) == [run.out.name]  # nothing outside --out
 
@@ -96,9 +97,10 @@ def test_figures_are_readable_pictures(lab, fast_runs):
 def test_two_runs_give_the_same_bytes(lab, fast_runs):
     one, two = (fast_runs[lab, encoding].out for encoding in ("cp949", "cp1252"))
     assert results_in(one, lab)["results"] == results_in(two, lab)["results"]
+    for name in PAGES.get(lab, []):
+        assert (one / name).read_bytes() == (two / name).read_bytes(), name
     if lab not in TIMED:
-        clocked = f"{lab}_results.json" if results_in(one, lab).get("seconds") else None  # its times differ
-        for name in set(os.listdir(one)) - {clocked}:
+        for name in set(os.listdir(one)) - {f"{lab}_seconds.json"}:
             assert (one / name).read_bytes() == (two / name).read_bytes(), name
 
 
@@ -112,7 +114,7 @@ def test_results_say_what_run_they_are_from(lab, fast_runs):
 @LABS
 def test_committed_outputs_are_complete_and_from_a_full_run(lab, fast_runs):
     outputs = ROOT / "week6" / "outputs"
-    assert {*figures_of(lab), f"{lab}_results.json"} <= set(os.listdir(outputs))
+    assert {*figures_of(lab), *PAGES.get(lab, []), f"{lab}_results.json"} <= set(os.listdir(outputs))
     committed = results_in(outputs, lab)
     assert (committed["seed"], committed["fast"]) == (0, False)
     assert list(committed["results"]) == list(results_in(fast_runs[lab, "ascii"].out, lab)["results"])

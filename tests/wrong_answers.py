@@ -30,6 +30,11 @@ def softmax_overflows(x):
     return e / e.sum(dim=-1, keepdim=True)
 
 
+def softmax_with_epsilon(x):
+    e = torch.exp(x)
+    return e / (e.sum(dim=-1, keepdim=True) + 1e-9)
+
+
 def softmax_global_maximum(x):
     e = torch.exp(x - x.max())
     return e / e.sum(dim=-1, keepdim=True)
@@ -42,6 +47,19 @@ def softmax_not_normalised(x):
 def softmax_without_keepdim(x):
     e = torch.exp(x - x.amax(-1, keepdim=True))
     return e / e.sum(-1)
+
+
+def softmax_maximum_without_keepdim(x):
+    e = torch.exp(x - x.max(dim=-1).values)
+    return e / e.sum(-1, keepdim=True)
+
+
+def softmax_minus(statistic):
+    def softmax(x):
+        e = torch.exp(x - statistic(x, dim=-1, keepdim=True))
+        return e / e.sum(-1, keepdim=True)
+
+    return softmax
 
 
 def softmax_in_place(x):
@@ -85,6 +103,13 @@ def attention_mask_after_softmax(q, k, v, mask=None):
     return weights @ v, weights
 
 
+def attention_renormalised(q, k, v, mask=None):
+    weights = torch.softmax(q @ k.mT / math.sqrt(q.size(-1)), -1)
+    if mask is not None:
+        weights = weights * mask / ((weights * mask).sum(-1, keepdim=True) + 1e-8)
+    return weights @ v, weights
+
+
 def attention_infinity_after_softmax(q, k, v, mask=None):
     weights = torch.softmax(q @ k.mT / math.sqrt(q.size(-1)), -1)
     if mask is not None:
@@ -125,12 +150,48 @@ def attention_uniform_row(q, k, v, mask=None):
 
 
 def attention_overflows(q, k, v, mask=None):
+    scores = q @ k.mT / math.sqrt(q.size(-1))
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -1e9)
+    weights = scores.exp() / scores.exp().sum(-1, keepdim=True)
+    if mask is not None:
+        weights = weights.masked_fill(~mask, 0.0)
+    return weights @ v, weights
+
+
+def attention_overflows_guarded(q, k, v, mask=None):
     e = torch.exp(q @ k.mT / math.sqrt(q.size(-1)))
     if mask is not None:
         e = e * mask
     total = e.sum(-1, keepdim=True)
     weights = e / torch.where(total == 0, 1.0, total)
     return weights @ v, weights
+
+
+def attention_with_keys(turn):
+    """Scores from q @ turn(k)."""
+
+    def attention(q, k, v, mask=None):
+        scores = q @ turn(k) / q.shape[-1] ** 0.5
+        if mask is not None:
+            scores = scores.masked_fill(~mask, -1e9)
+        weights = torch.softmax(scores, dim=-1)
+        if mask is not None:
+            weights = torch.where(mask, weights, 0.0)
+        return weights @ v, weights
+
+    return attention
+
+
+def attention_hidden_by(low):
+    def attention(q, k, v, mask=None):
+        scores = q @ k.mT / q.shape[-1] ** 0.5
+        if mask is None:
+            mask = torch.ones_like(scores).bool()
+        weights = torch.softmax(scores.masked_fill(~mask, low), dim=-1) * mask
+        return weights @ v, weights
+
+    return attention
 
 
 def attention_exchanged(q, k, v, mask=None):
@@ -166,12 +227,37 @@ def causal_transposed(n):
     return torch.ones(n, n).triu() == 1
 
 
+def padding_with(compare=torch.lt, offset=0, axes=(slice(None), None, None, slice(None))):
+    def padding_mask(lengths, n):
+        return compare(torch.arange(n), lengths.unsqueeze(1) + offset)[axes]
+
+    return padding_mask
+
+
+def padding_of_both(lengths, n):
+    real = torch.arange(n) < lengths[:, None]
+    return (real[:, :, None] & real[:, None, :])[:, None]
+
+
+def padding_repeated(lengths, n):
+    return (torch.arange(n) < lengths[:, None])[:, None, None, :].repeat(1, 1, n, 1)
+
+
+def padding_in_front(lengths, n):
+    return torch.stack([torch.tensor([i >= n - int(length) for i in range(n)]) for length in lengths])[:, None, None]
+
+
 def split_reshape_only(x, n_heads):
     return x.view(x.size(0), n_heads, x.size(1), x.size(2) // n_heads)
 
 
 def split_without_transpose(x, n_heads):
     return x.view(x.size(0), x.size(1), n_heads, x.size(2) // n_heads)
+
+
+def split_exchanged(x, n_heads):
+    d_head = x.shape[2] // n_heads
+    return x.view(x.shape[0], x.shape[1], d_head, n_heads).permute(0, 2, 1, 3)
 
 
 def split_every_hth(x, n_heads):
@@ -184,6 +270,35 @@ def merge_reshape_only(x):
 
 def merge_interleaved(x):
     return torch.stack(list(x.unbind(1)), dim=-1).reshape(x.size(0), x.size(2), -1)
+
+
+def heads_that(
+    split=right.split_heads,
+    merge=right.merge_heads,
+    attend=right.scaled_dot_product_attention,
+    order=(0, 1, 2),
+    turn=lambda w: w,
+    project=True,
+):
+    """Multi-head attention from other parts."""
+
+    def multi_head_attention(x, w_q, w_k, w_v, w_o, n_heads, mask=None):
+        matrices = [turn(w) for w in (w_q, w_k, w_v)]
+        q, k, v = (split(x @ matrices[i], n_heads) for i in order)
+        merged = merge(attend(q, k, v, mask)[0])
+        return merged @ turn(w_o) if project else merged
+
+    return multi_head_attention
+
+
+def heads_without_transposes(x, w_q, w_k, w_v, w_o, n_heads, mask=None):
+    q, k, v = (split_without_transpose(x @ w, n_heads) for w in (w_q, w_k, w_v))
+    return right.scaled_dot_product_attention(q, k, v, mask)[0].reshape(x.shape) @ w_o
+
+
+def heads_with_x_as_values(x, w_q, w_k, w_v, w_o, n_heads, mask=None):
+    q, k, v = (right.split_heads(a, n_heads) for a in (x @ w_q, x @ w_k, x))
+    return right.merge_heads(right.scaled_dot_product_attention(q, k, v, mask)[0]) @ w_o
 
 
 # --- sinusoidal encoding --------------------------------------------------------------------------------------------
@@ -269,6 +384,54 @@ def norm_in_place(x, gamma, beta, eps=1e-5):
     return gamma * x / torch.sqrt(x.square().mean(-1, keepdim=True) + eps) + beta
 
 
+# --- feed-forward network -------------------------------------------------------------------------------------------
+
+
+def network(activation=torch.relu, first=1, second=1):
+    def feed_forward(x, w_1, b_1, w_2, b_2):
+        return activation(torch.matmul(x, w_1) + first * b_1).matmul(w_2) + second * b_2
+
+    return feed_forward
+
+
+def network_relu_after(x, w_1, b_1, w_2, b_2):
+    return torch.clamp(right.feed_forward(x, w_1, b_1, w_2, b_2), min=0)
+
+
+def network_relu_before(x, *parameters):
+    return right.feed_forward(x * (x > 0), *parameters)
+
+
+def network_with_residual(x, *parameters):
+    return x + right.feed_forward(x, *parameters)
+
+
+# --- a training step ------------------------------------------------------------------------------------------------
+
+
+def step_of(calls, order=1, after=False):
+    """A training step by its calls: z clears the gradients, b is backward, s the optimizer's step."""
+
+    def training_step(model, loss_function, optimizer, inputs, targets):
+        for call in calls.partition("l")[0]:
+            {"z": optimizer.zero_grad, "s": optimizer.step}[call]()
+        pair = (model(inputs), targets)[::order]
+        loss = loss_function(*pair)
+        for call in calls.partition("l")[2]:
+            {"z": optimizer.zero_grad, "b": loss.backward, "s": optimizer.step}[call]()
+        return (loss_function(model(inputs), targets) if after else loss).item()
+
+    return training_step
+
+
+def step_with_graph(model, loss_function, optimizer, inputs, targets):
+    loss = loss_function(model(inputs), targets)
+    model.zero_grad()
+    loss.backward()
+    optimizer.step()
+    return loss
+
+
 # --- blocks ---------------------------------------------------------------------------------------------------------
 
 
@@ -285,6 +448,52 @@ def post_without_second_residual(x, attention, feed_forward, norm1, norm2):
 def post_residual_from_input(x, attention, feed_forward, norm1, norm2):
     h = norm1(x + attention(x))
     return norm2(x + feed_forward(h))
+
+
+def post_feed_forward_of_x(x, attention, feed_forward, norm1, norm2):
+    h = norm1(x + attention(x))
+    return norm2(h + feed_forward(x))
+
+
+def pre_feed_forward_of_x(x, attention, feed_forward, norm1, norm2):
+    h = x + attention(norm1(x))
+    return h + feed_forward(norm2(x))
+
+
+def norms_on_branches(x, attention, feed_forward, norm1, norm2):
+    h = x + norm1(attention(x))
+    return h + norm2(feed_forward(h))
+
+
+def without(part, post):
+    """A block one of whose sub-layers and norms are left out."""
+
+    def block(x, attention, feed_forward, norm1, norm2):
+        layer, norm = [(feed_forward, norm2), (attention, norm1)][part]
+        return norm(x + layer(x)) if post else x + layer(norm(x))
+
+    return block
+
+
+def post_without_norm(part):
+    return lambda x, a, f, *norms: right.post_norm_block(
+        x, a, f, *(n if i != part else (lambda h: h) for i, n in enumerate(norms))
+    )
+
+
+def pre_without_first_norm(x, attention, feed_forward, norm1, norm2):
+    h = x + attention(x)
+    return h + feed_forward(norm2(h))
+
+
+def pre_without_second_norm(x, attention, feed_forward, norm1, norm2):
+    h = x + attention(norm1(x))
+    return h + feed_forward(h)
+
+
+def no_norms(x, attention, feed_forward, norm1, norm2):
+    h = x + attention(x)
+    return h + feed_forward(h)
 
 
 def post_in_place(x, attention, feed_forward, norm1, norm2):
@@ -334,12 +543,20 @@ WRONG = {
         "wrong softmax axis (dim=1)": softmax_over(1),
         "softmax over all entries": softmax_over_everything,
         "overflow without max subtraction": softmax_overflows,
+        "overflow, and 0/0 avoided": softmax_with_epsilon,
         "maximum of the whole tensor": softmax_global_maximum,
         "not normalised": softmax_not_normalised,
+        "minimum subtracted": softmax_minus(torch.amin),
+        "mean subtracted": softmax_minus(torch.mean),
         "sum without keepdim": softmax_without_keepdim,
+        "maximum without keepdim": softmax_maximum_without_keepdim,
         "input modified in place": softmax_in_place,
     },
     "scaled_dot_product_attention": {
+        "keys not transposed": attention_with_keys(lambda k: k),
+        "keys transposed by .T": attention_with_keys(lambda k: k.T),
+        "wrong axes of the keys transposed": attention_with_keys(lambda k: k.transpose(1, 2)),
+        "masked scores not low enough": attention_hidden_by(-1e4),
         "no scaling": attention_divided_by(lambda q: 1),
         "scaling by d_k": attention_divided_by(lambda q: q.shape[-1]),
         "scaling by sqrt(d_model)": attention_divided_by(lambda q: math.sqrt(q.shape[1] * q.shape[-1])),
@@ -349,12 +566,14 @@ WRONG = {
         "wrong softmax axis (batch)": attention_softmax_over(0),
         "inverted mask": attention_inverted_mask,
         "mask applied after the softmax": attention_mask_after_softmax,
+        "masked keys take part in the softmax": attention_renormalised,
         "-inf filled in after the softmax": attention_infinity_after_softmax,
         "masked scores set to 0": attention_masked_scores_zero,
         "mask ignored": attention_ignores_mask,
         "NaN on a fully masked row": attention_nan_row,
         "uniform weights on a fully masked row": attention_uniform_row,
         "overflow without max subtraction": attention_overflows,
+        "overflow, and 0/0 avoided": attention_overflows_guarded,
         "output and weights exchanged": attention_exchanged,
         "input modified in place": attention_in_place,
     },
@@ -364,14 +583,43 @@ WRONG = {
         "inverted mask": causal_inverted,
         "transposed causal mask": causal_transposed,
     },
+    "padding_mask": {
+        "queries masked instead of keys": padding_with(axes=(slice(None), None, slice(None), None)),
+        "queries and keys masked": padding_of_both,
+        "repeated for every query": padding_repeated,
+        "axes for heads and queries missing": padding_with(axes=...),
+        "axis for the heads missing": padding_with(axes=(slice(None), None)),
+        "inverted mask": padding_with(torch.ge),
+        "one padding token seen": padding_with(torch.le),
+        "last token hidden": padding_with(offset=-1),
+        "padding in front": padding_in_front,
+    },
     "split_heads": {
         "heads split without the transpose": split_reshape_only,
         "transpose forgotten": split_without_transpose,
         "every H-th feature": split_every_hth,
+        "number and width of the heads exchanged": split_exchanged,
     },
     "merge_heads": {
         "heads merged without the transpose": merge_reshape_only,
         "heads interleaved": merge_interleaved,
+    },
+    "multi_head_attention": {
+        "output projection missing": heads_that(project=False),
+        "weight matrices transposed": heads_that(turn=torch.t),
+        "one matrix for queries and keys": heads_that(order=(0, 0, 2)),
+        "one matrix for keys and values": heads_that(order=(0, 1, 1)),
+        "values not projected": heads_with_x_as_values,
+        "heads not split": heads_that(split=lambda x, n_heads: x[:, None]),
+        "heads split without the transpose": heads_that(split=split_reshape_only),
+        "heads merged without the transpose": heads_that(merge=merge_reshape_only),
+        "heads attend to each other": heads_without_transposes,
+        "scaled twice": heads_that(attend=attention_divided_by(lambda q: q.shape[-1])),
+        "no scaling": heads_that(attend=attention_divided_by(lambda q: 1)),
+        "scaling by sqrt(d_model)": heads_that(attend=attention_divided_by(lambda q: math.sqrt(q.shape[1] * q.shape[-1]))),
+        "mask not passed on": heads_that(attend=lambda q, k, v, mask: right.scaled_dot_product_attention(q, k, v)),
+        "NaN on a fully masked row": heads_that(attend=attention_nan_row),
+        "uniform weights on a fully masked row": heads_that(attend=attention_uniform_row),
     },
     "sinusoidal_encoding": {
         "sine and cosine swapped": encoding_swapped,
@@ -397,6 +645,17 @@ WRONG = {
         "mean and variance without keepdim": norm_without_keepdim,
         "input modified in place": norm_in_place,
     },
+    "feed_forward": {
+        "no activation": network(lambda x: x),
+        "GELU instead of ReLU": network(torch.nn.GELU()),
+        "Tanh instead of ReLU": network(torch.tanh),
+        "Sigmoid instead of ReLU": network(torch.sigmoid),
+        "ReLU after the second layer": network_relu_after,
+        "ReLU before the first layer": network_relu_before,
+        "first bias missing": network(first=0),
+        "second bias missing": network(second=0),
+        "residual inside": network_with_residual,
+    },
     "post_norm_block": {
         "pre and post swapped": right.pre_norm_block,
         "missing residual around the attention": post_without_first_residual,
@@ -404,6 +663,13 @@ WRONG = {
         "second residual from the input": post_residual_from_input,
         "one norm used twice": rewired(right.post_norm_block, SAME_NORM),
         "feed-forward before attention": rewired(right.post_norm_block, EXCHANGED_LAYERS),
+        "first norm missing": post_without_norm(0),
+        "second norm missing": post_without_norm(1),
+        "feed-forward of the input": post_feed_forward_of_x,
+        "attention left out": without(0, post=True),
+        "feed-forward network left out": without(1, post=True),
+        "normalised before adding": norms_on_branches,
+        "nothing normalised": no_norms,
         "input modified in place": post_in_place,
     },
     "pre_norm_block": {
@@ -413,7 +679,25 @@ WRONG = {
         "second residual from the input": pre_residual_from_input,
         "one norm used twice": rewired(right.pre_norm_block, SAME_NORM),
         "feed-forward before attention": rewired(right.pre_norm_block, EXCHANGED_LAYERS),
+        "first norm missing": pre_without_first_norm,
+        "second norm missing": pre_without_second_norm,
+        "feed-forward of the input": pre_feed_forward_of_x,
+        "attention left out": without(0, post=False),
+        "feed-forward network left out": without(1, post=False),
+        "normalised before adding": norms_on_branches,
+        "nothing normalised": no_norms,
         "residual from the normalised input": pre_normalised_residual,
         "input modified in place": pre_in_place,
+    },
+    "training_step": {
+        "gradients not cleared": step_of("lbs"),
+        "gradients cleared before the step": step_of("lbzs"),
+        "backward missing": step_of("zls"),
+        "step missing": step_of("zlb"),
+        "step before backward": step_of("zlsb"),
+        "step one late": step_of("szlb"),
+        "predictions and targets exchanged": step_of("zlbs", order=-1),
+        "loss keeps its graph": step_with_graph,
+        "loss after the step": step_of("zlbs", after=True),
     },
 }

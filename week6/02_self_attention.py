@@ -12,7 +12,8 @@
 Run it:      python 02_self_attention.py
 Then try:    python 02_self_attention.py --out trial --heads 1
              python 02_self_attention.py --out trial --sentence "these old cats which the dog saw sleep on the mat"
-It writes:   02_self_attention_components, 02_multi_head_attention, 02_rnn_vs_attention and 02_results.json
+It writes:   02_self_attention_components, 02_multi_head_attention, 02_rnn_vs_attention, 02_results.json
+             and 02_explore.html, the page to play with
 """
 
 import sys
@@ -66,6 +67,7 @@ from common.toy_language import (
     verb_position,
 )
 from common.training import train
+from week6.explore.page import explore_page
 from week6.figures.self_attention import draw_components, draw_heads, draw_rnn
 
 # %% [markdown]
@@ -150,6 +152,14 @@ if lab:
 # best, weights = guess(silenced(model, 1), words, at)  # without head 1; they count from 0
 # ```
 # A silenced head still looks, but what it finds no longer reaches the output: watch `best`, not `weights`.
+#
+# All this can be done with the mouse, too. Run as a script, the lab puts the model that it has just trained into a page,
+# `outputs/02_explore.html`: open it in a browser, type a sentence, hide a word, silence a head.
+
+# %%
+if lab:
+    lab.write("02_explore.html", explore_page(model, lab.seed("held-out sentences"), fast=lab.fast))
+    lab.say("This model, to play with in a browser: 02_explore.html (a script writes it, a cell does not).")
 
 # %% [markdown]
 # ## 1. Self-attention, and cross-attention

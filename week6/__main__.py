@@ -38,6 +38,7 @@ from common.command_line import (
 from common.processes import BusyError, Outcome, Task, folder_to_itself, publish, side_by_side
 from common.results import kind, moved, read_results, write_whole
 from common.study import Study, collect
+from week6.index import write_index
 
 COURSE = (
     "01_attention_basics.py",
@@ -128,8 +129,9 @@ def run(numbers: list[int], jobs: int, flags: list[str], out: Path) -> int:
     """Run the labs into a folder; 0 if all succeeded."""
     with folder_to_itself(out) as staging:
         outcomes, figures = run_labs([Task(number, SCRIPTS[number], flags) for number in numbers], jobs, staging, out)
+        write_index(out, [outcome.task.number for outcome in outcomes if outcome.status], course=HERE)
     print_outcomes(outcomes, figures)
-    print(f"\nFigures and results: {console_path(out)}")
+    print(f"\nFigures and results, all on one page: {console_path(out / 'index.html')}")
     return 1 if any(outcome.status for outcome in outcomes) else 0
 
 

@@ -1,1 +1,1 @@
-"""Exercises: write attention yourself. `python -m pytest week6/exercises` grades `exercises.py` and explains mistakes."""
+"""Exercises: write attention yourself in `exercises.py`; `python -m week6.exercises` grades it and explains mistakes."""

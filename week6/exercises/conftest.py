@@ -2,22 +2,39 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
-import traceback
-from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 
 import pytest
-import torch
 
-from week6.exercises.grader import NOT_STARTED, SOLVED, WRONG
-from week6.exercises.mistakes import EXERCISES
+from week6.exercises.catalogue import LAB_OF, NAMES
+from week6.exercises.report import Console
+from week6.exercises.runner import Grading, Limits, UnreadableError
+from week6.exercises.verdict import KOREAN, SOLVED, Verdict
 
 STUBS = Path(__file__).with_name("exercises.py")
-ANSWERS = pytest.StashKey[ModuleType]()
-KOREAN = {SOLVED: "정답", WRONG: "오답", NOT_STARTED: "시작 전"}
+
+
+class Verdicts:
+    """The verdicts of one run, waited for as they are asked for."""
+
+    def __init__(self, file: Path, names: list[str]):
+        self.grading, self.known = Grading(), {}
+        self.coming = self.grading.verdicts(file, names, Limits(finale=0.0))
+        self.shown: dict[str, Verdict] = {}
+
+    def wait_for(self, name: str | None) -> Verdict | None:
+        """The verdict on that function; None: only until the first one, which shows that the file can be read."""
+        while name not in self.known and (name or not self.known):
+            at = next(self.coming, None)
+            if at is None:
+                return None
+            self.known[at[0]] = at[1]
+        return self.known.get(name)
+
+
+VERDICTS = pytest.StashKey[Verdicts]()
 
 
 def pytest_addoption(parser):
@@ -30,66 +47,52 @@ def pytest_configure(config):
             stream.reconfigure(errors="backslashreplace")
 
 
-def console_prints_korean() -> bool:
-    try:
-        "한국어".encode(getattr(sys.__stdout__, "encoding", None) or "ascii")
-    except UnicodeEncodeError:
-        return False
-    return True
+@pytest.fixture(scope="session")
+def console() -> Console:
+    """What the console shows; pytest's own colours are enough."""
+    return Console(korean=Console.of(sys.__stdout__).korean, colours=False)
 
 
 @pytest.fixture(scope="session")
-def korean() -> bool:
-    """Whether to explain in Korean too: not on a console that would print it as escapes."""
-    return console_prints_korean()
-
-
-@pytest.fixture(scope="session")
-def answers(request) -> ModuleType:
-    """The file to grade, as a module."""
-    torch.set_num_threads(1)  # on tensors this small more threads are slower
-    return request.config.stash[ANSWERS]
+def verdicts(request) -> Iterator[Verdicts]:
+    yield request.config.stash[VERDICTS]
 
 
 def pytest_collection_finish(session):
-    """Read the file to grade before any test, so that a file that cannot be read is said once and ends the run."""
-    path = Path(session.config.getoption("--solutions", default=str(STUBS))).resolve()
-    try:
-        spec = importlib.util.spec_from_file_location("answers", path)
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
-        raise pytest.UsageError(unreadable(path, error, korean=console_prints_korean())) from None
-    session.config.stash[ANSWERS] = module
-
-
-def unreadable(path: Path, error: BaseException, *, korean: bool) -> str:
-    """What stopped the student's file from being read, and in which line."""
-    line = error.lineno if isinstance(error, SyntaxError) else None
-    for frame in traceback.extract_tb(error.__traceback__):
-        line = frame.lineno if Path(frame.filename) == path else line
-    where = f"{path.name}, line {line}" if line else path.name
-    reason = error.msg if isinstance(error, SyntaxError) else str(error)
-    reason = f"{type(error).__name__}: {reason}"
-    english = f"The file cannot be read, so nothing is graded ({where}): {reason}"
-    return f"파일을 읽을 수 없어 채점하지 못했습니다 ({where}): {reason}\n{english}" if korean else english
-
-
-def pytest_terminal_summary(terminalreporter):
-    """Solved, wrong and not started, and the lab that shows the idea, instead of pytest's own list of failures."""
-    reports = [r for category in ("passed", "failed", "skipped") for r in terminalreporter.getreports(category)]
-    properties = [dict(report.user_properties) for report in reports]
-    outcomes = {p["exercise"]: p["outcome"] for p in properties if "exercise" in p}
-    if not outcomes:
+    """Begin to grade, so that a file that cannot be read is said once and ends the run."""
+    wanted = {item.callspec.params["name"] for item in session.items if item.path == STUBS.with_name("test_exercises.py")}
+    if not wanted or session.config.option.collectonly:
         return
-    counts = Counter(outcomes.values())
-    korean = console_prints_korean()
-    heading = ", ".join(f"{counts[outcome]} {outcome}" for outcome in KOREAN)
-    terminalreporter.write_sep("=", f"exercises: {heading}")
-    for exercise in EXERCISES:
-        if exercise.name in outcomes:
-            outcome = outcomes[exercise.name]
-            word = f"{outcome} ({KOREAN[outcome]})" if korean else outcome
-            terminalreporter.write_line(f"{exercise.name:<30} week6/{exercise.lab:<28} {word}")
-    if len(outcomes) == len(reports):
+    file = Path(session.config.getoption("--solutions", default=str(STUBS))).resolve()
+    verdicts = Verdicts(file, [name for name in NAMES if name in wanted])
+    session.config.stash[VERDICTS] = verdicts
+    try:
+        verdicts.wait_for(None)
+    except UnreadableError as error:
+        raise pytest.UsageError(error.text(korean=Console.of(sys.__stdout__).korean)) from None
+
+
+def pytest_unconfigure(config):
+    verdicts = config.stash.get(VERDICTS, None)
+    if verdicts:
+        verdicts.coming.close()
+        verdicts.grading.__exit__()
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    """Solved, wrong and not started, and what comes next, instead of pytest's own list of failures."""
+    verdicts = config.stash.get(VERDICTS, None)
+    shown = verdicts.shown if verdicts else {}
+    if not shown:
+        return
+    console = Console(korean=Console.of(sys.__stdout__).korean, colours=False)
+    outcomes = [verdict.outcome for verdict in shown.values()]
+    terminalreporter.write_sep("=", f"exercises: {', '.join(f'{outcomes.count(outcome)} {outcome}' for outcome in KOREAN)}")
+    for name, verdict in shown.items():
+        terminalreporter.write_line(f"{name:<30} week6/{LAB_OF[name]:<28} {console.word(verdict.outcome)}")
+    terminalreporter.write_line(console.next_step(shown, Path(config.getoption("--solutions")).name))
+    if outcomes.count(SOLVED) == len(NAMES):
+        terminalreporter.write_line("See your functions learn: python -m week6.exercises")
+    reports = [r for category in ("passed", "failed", "skipped") for r in terminalreporter.getreports(category)]
+    if len(shown) == len(reports):
         terminalreporter.reportchars = ""  # the list would repeat what stands above

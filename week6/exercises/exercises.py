@@ -1,13 +1,16 @@
-"""Write attention yourself: nine functions, graded by `python -m pytest week6/exercises`.
+"""Write attention yourself: thirteen functions, graded by `python -m week6.exercises`.
 
-Replace a `raise NotImplementedError` by your code and run the grader: it says what is right, and of a mistake what it
-looks like and where it probably comes from. One exercise alone: `python -m pytest week6/exercises -k layer_norm`.
+Replace a `raise NotImplementedError` by your code and run the grader: it says what is right, what a mistake looks like
+and where it probably comes from, and what comes next. With `--watch` it grades again whenever you save this file. When
+all is solved, your functions become a small Transformer, which learns to fill the gaps in sentences.
 
-다음 아홉 함수를 직접 작성해 보세요. `raise NotImplementedError`를 여러분의 코드로 바꾸고 위의 명령을 실행하면,
-답이 맞았는지, 틀렸다면 증상이 무엇이고 원인이 무엇인 것 같은지 한국어와 영어로 알려 줍니다.
+다음 열세 함수를 직접 작성해 보세요. `raise NotImplementedError`를 여러분의 코드로 바꾸고 위의 명령을 실행하면,
+답이 맞았는지, 틀렸다면 증상이 무엇이고 원인이 무엇인 것 같은지 한국어와 영어로 알려 주고 다음에 풀 함수도 알려 줍니다.
+`--watch`를 붙이면 이 파일을 저장할 때마다 다시 채점합니다. 모두 풀면 여러분의 함수들이 모여 작은 Transformer가 되고,
+문장의 빈칸을 채우는 법을 배웁니다.
 
 Rules for all of them:
-- Return torch tensors, computed by torch operations, so that gradients flow (no NumPy, no .item()).
+- Return torch tensors, computed by torch operations, so that gradients flow (no NumPy, no .item() on the way).
 - Leave the inputs as they are: what you are given is still needed by others.
 - The later functions may call the earlier ones.
 
@@ -18,8 +21,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch  # noqa: F401  (you will need it)
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 # --- Lab 1: attention -----------------------------------------------------------------------------------------------
 
@@ -73,6 +76,21 @@ def causal_mask(n: int) -> Tensor:
     raise NotImplementedError
 
 
+def padding_mask(lengths: Tensor, n: int) -> Tensor:
+    """Sequences of different lengths are filled up with padding to n tokens, and no query may attend to the padding.
+
+    문장마다 길이가 다르면 뒤에 padding을 붙여 길이를 n으로 맞춥니다. padding은 어떤 query에게도 보이지 않아야 합니다.
+    마지막 축이 key입니다.
+
+    Args:
+        lengths: (B,) whole numbers; sequence b has lengths[b] real tokens, at the positions 0 .. lengths[b] - 1.
+
+    Returns:
+        (B, 1, 1, n) bool, True = may attend. The axes of size 1 stand for heads and queries: all see the same keys.
+    """
+    raise NotImplementedError
+
+
 # --- Lab 2: several heads -------------------------------------------------------------------------------------------
 
 
@@ -100,6 +118,28 @@ def merge_heads(x: Tensor) -> Tensor:
 
     Returns:
         (B, T, d_model), where d_model = H * d_head.
+    """
+    raise NotImplementedError
+
+
+def multi_head_attention(
+    x: Tensor, w_q: Tensor, w_k: Tensor, w_v: Tensor, w_o: Tensor, n_heads: int, mask: Tensor | None = None
+) -> Tensor:
+    r"""MultiHead(X) = Concat(head_1, ..., head_H) W_O, where the heads attend to slices of X W_Q, X W_K and X W_V.
+
+    Here the parts come together: project, split into heads, attend, merge, project.
+
+    지금까지 작성한 함수들을 조립합니다: x에 w_q, w_k, w_v를 곱하고, head로 나누고, attention을 적용하고, 다시 합쳐 w_o를
+    곱합니다.
+
+    Args:
+        x: (B, T, d_model).
+        w_q, w_k, w_v, w_o: (d_model, d_model), multiplied from the right: x @ w_q.
+        n_heads: a divisor of d_model.
+        mask: as in `scaled_dot_product_attention`, broadcastable to (B, H, T, T).
+
+    Returns:
+        (B, T, d_model)
     """
     raise NotImplementedError
 
@@ -145,6 +185,24 @@ def layer_norm(x: Tensor, gamma: Tensor, beta: Tensor, eps: float = 1e-5) -> Ten
     raise NotImplementedError
 
 
+def feed_forward(x: Tensor, w_1: Tensor, b_1: Tensor, w_2: Tensor, b_2: Tensor) -> Tensor:
+    r"""FFN(x) = relu(x W_1 + b_1) W_2 + b_2, applied to each token alone.
+
+    각 토큰에 따로 적용하는 두 층짜리 network입니다. 두 선형 변환 사이에 ReLU를 둡니다.
+
+    Args:
+        x: (B, T, d_model).
+        w_1: (d_model, d_ff).
+        b_1: (d_ff,).
+        w_2: (d_ff, d_model).
+        b_2: (d_model,).
+
+    Returns:
+        (B, T, d_model)
+    """
+    raise NotImplementedError
+
+
 Layer = Callable[[Tensor], Tensor]  # (B, T, d) -> (B, T, d)
 
 
@@ -174,5 +232,32 @@ def pre_norm_block(x: Tensor, attention: Layer, feed_forward: Layer, norm1: Laye
 
     Returns:
         (B, T, d)
+    """
+    raise NotImplementedError
+
+
+# --- Lab 5: training ------------------------------------------------------------------------------------------------
+
+
+def training_step(
+    model: nn.Module,
+    loss_function: Callable[[Tensor, Tensor], Tensor],
+    optimizer: torch.optim.Optimizer,
+    inputs: Tensor,
+    targets: Tensor,
+) -> float:
+    """One step of training: predictions = model(inputs), their loss, its gradients, and a step of the optimizer.
+
+    The gradients of the step before must not be added to the new ones.
+
+    학습의 한 step입니다. 예측하고, loss를 구하고, gradient를 계산하고, optimizer로 weight를 고칩니다. 이전 step의 gradient가 새
+    gradient에 더해지지 않게 하세요.
+
+    Args:
+        loss_function: of (predictions, targets), in this order; gives one number, as a tensor.
+        optimizer: has `zero_grad()` and `step()`, for the parameters of `model`.
+
+    Returns:
+        the loss of these predictions, from before the step, as a plain number: loss.item().
     """
     raise NotImplementedError

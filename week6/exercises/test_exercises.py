@@ -2,16 +2,14 @@
 
 import pytest
 
-from week6.exercises.grader import NOT_STARTED, WRONG, grade
-from week6.exercises.mistakes import EXERCISES
+from week6.exercises.catalogue import NAMES
+from week6.exercises.verdict import NOT_STARTED, WRONG
 
 
-@pytest.mark.parametrize("exercise", EXERCISES, ids=lambda exercise: exercise.name)
-def test_exercise(exercise, answers, korean, record_property):
-    verdict = grade(exercise, answers)
-    record_property("exercise", exercise.name)
-    record_property("outcome", verdict.outcome)
+@pytest.mark.parametrize("name", NAMES)
+def test_exercise(name, verdicts, console):
+    verdict = verdicts.shown[name] = verdicts.wait_for(name)
     if verdict.outcome == NOT_STARTED:
         pytest.skip("not started")
     if verdict.outcome == WRONG:
-        pytest.fail(verdict.message(korean=korean), pytrace=False)
+        pytest.fail(console.explanation(verdict), pytrace=False)

@@ -1,0 +1,1 @@
+"""The page to play with: its parts (HTML, style, script), and page.py, which puts them together."""
