@@ -248,6 +248,16 @@ def test_ctrl_c_ends_a_script_while_libraries_load_that_swallow_exceptions(tmp_p
 
 
 @POSIX
+def test_ctrl_c_ends_the_grader_in_one_line(tmp_path):
+    command = on_a_terminal(ROOT / "week6" / "exercises" / "__main__.py", "--watch")
+    grader = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert grader.stdout.readline()
+    grader.send_signal(signal.SIGINT)
+    _, error = grader.communicate(timeout=60)
+    assert (grader.returncode, error.strip()) == (130, "Interrupted.")
+
+
+@POSIX
 def test_a_script_in_the_background_is_not_stopped_by_ctrl_c(tmp_path):
     script = make(tmp_path, "os.kill(os.getpid(), signal.SIGINT)\nraise SystemExit(7)", EARLY)
     assert run([sys.executable, str(script)], tmp_path).returncode == 7

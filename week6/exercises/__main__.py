@@ -12,6 +12,7 @@ HERE = Path(__file__).resolve().parent
 if not __package__:  # run as a folder, which Python then takes for the place to import from
     sys.path[0] = str(HERE.parents[1])
 
+from common import ending
 from common.command_line import Parser
 from week6.exercises.catalogue import NAMES
 from week6.exercises.report import Console
@@ -120,4 +121,5 @@ def main(argv: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
+    ending.in_order()
     sys.exit(main(sys.argv[1:]))
