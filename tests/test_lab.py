@@ -133,11 +133,22 @@ def test_seeds_depend_on_section_and_flag(cells):
     assert draw("0", "a") != draw("1", "a")
 
 
-@pytest.mark.parametrize("module", ["attention", "positional_encoding", "transformer", "training", "toy_language", "lab"])
-def test_everything_is_float64_on_one_thread_also_without_a_lab(module):
-    code = f"import torch, common.{module}; print(torch.get_default_dtype(), torch.get_num_threads())"
-    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
-    assert process.stdout.split() == ["torch.float64", "1"]
+FIRST_IMPORT = """
+import importlib, sys, torch
+for module in sys.argv[1:]:
+    torch.set_default_dtype(torch.float32)
+    torch.set_num_threads(2)
+    for name in [name for name in sys.modules if name.split(".")[0] == "common"]:
+        del sys.modules[name]
+    importlib.import_module(f"common.{module}")
+    print(module, torch.get_default_dtype(), torch.get_num_threads())
+"""
+
+
+def test_everything_is_float64_on_one_thread_also_without_a_lab():
+    modules = ["attention", "positional_encoding", "transformer", "training", "toy_language", "lab"]
+    process = subprocess.run([sys.executable, "-c", FIRST_IMPORT, *modules], capture_output=True, text=True, cwd=ROOT)
+    assert process.stdout.splitlines() == [f"{module} torch.float64 1" for module in modules], process.stderr
 
 
 def test_table_aligns(lab, capsys):
