@@ -28,10 +28,12 @@ def draw(n: int, seed: int) -> Batch:
     return asked, marked, values, asked * (values * marked).sum(dim=1) / MARKED
 
 
-def train_to_answer(make: Callable[[], nn.Module], n_steps: int, seed: int, *, lr: float = 0.1, batch: int = 64) -> nn.Module:
-    """A new model, trained on fresh sequences; `model(asked, marked, values)` gives answers (B,) and weights."""
+def train_to_answer(
+    make: Callable[[str], nn.Module], rest: str, n_steps: int, seed: int, *, lr: float = 0.1, batch: int = 64
+) -> nn.Module:
+    """A new model `make(rest)`, trained on fresh sequences; `model(asked, marked, values)` gives answers (B,) and weights."""
     torch.manual_seed(seed)
-    model, parts = make(), [x.split(batch) for x in draw(n_steps * batch, seed)]
+    model, parts = make(rest), [x.split(batch) for x in draw(n_steps * batch, seed)]
 
     def loss_at(step: int) -> Tensor:
         *inputs, answers = (x[step] for x in parts)

@@ -52,14 +52,14 @@ def probes(pattern: str) -> list[Sentence]:
     return found
 
 
-def testing(test: Sequence[Sentence], skill: str) -> list[Sentence]:
+def asking(test: Sequence[Sentence], skill: str) -> list[Sentence]:
     """The sentences that test a skill."""
     return [sentence for sentence in test if skill in sentence.gaps]
 
 
 def accuracy(model: nn.Module, test: Sequence[Sentence], skill: str) -> float:
     """In how many of the sentences that test the skill the right word is more probable than each of its competitors."""
-    return judge_gaps(model, testing(test, skill), skill)[1].double().mean().item()
+    return judge_gaps(model, asking(test, skill), skill)[1].double().mean().item()
 
 
 def measure_heads(model: MaskedWordModel, test: Sequence[Sentence]) -> dict[str, dict]:
@@ -68,7 +68,7 @@ def measure_heads(model: MaskedWordModel, test: Sequence[Sentence]) -> dict[str,
     silenced; and the share lost with each pair of heads, "pairs" {(g, h): share}."""
     found, all_heads = {}, range(model.block.attention.n_heads)
     for skill, role in LOOKS_AT.items():
-        usable = testing(test, skill)
+        usable = asking(test, skill)
         log_odds, right, weights = judge_gaps(model, usable, skill)  # (B,), (B,), (B, H, T)
         decides = torch.tensor([sentence.at[role] for sentence in usable])
         sure, good = log_odds.mean(), right.double().mean()
@@ -90,7 +90,7 @@ def measure_heads(model: MaskedWordModel, test: Sequence[Sentence]) -> dict[str,
 
 def measure_verb(model: nn.Module, test: Sequence[Sentence]) -> dict[str, Tensor]:
     """Mean attention (H,) of a hidden verb to its subject, its object and the words before and after it."""
-    usable = [s for s in testing(test, "agreement") if "object" in s.at]
+    usable = [s for s in asking(test, "agreement") if "object" in s.at]
     weights = judge_gaps(model, usable, "agreement")[2]  # (B, H, T)
     places = {"subject": [s.at["subject"] for s in usable], "object": [s.at["object"] for s in usable]}
     places |= {"word before": [s.at["verb"] - 1 for s in usable], "word after": [s.at["verb"] + 1 for s in usable]}
@@ -101,7 +101,7 @@ def measure_verb(model: nn.Module, test: Sequence[Sentence]) -> dict[str, Tensor
 def diversity(model: nn.Module, test: Sequence[Sentence]) -> float:
     """Mean Jensen-Shannon divergence between the weights of two heads at a hidden verb: 0 if they look at the same words, ln 2
     if they share none."""
-    weights = judge_gaps(model, testing(test, "agreement"), "agreement")[2]  # (B, H, T)
+    weights = judge_gaps(model, asking(test, "agreement"), "agreement")[2]  # (B, H, T)
     return torch.tensor([jensen_shannon(p, q) for p, q in itertools.combinations(weights.unbind(dim=1), 2)]).mean().item()
 
 

@@ -23,7 +23,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(globals().get("__file__", "notebook")).resolve().parents[1]))
 from common.command_line import Parser, sentence_of
 from common.lab import Lab
-from common.toy_language import MAX_WORDS, VOCABULARY
+from common.toy_language import BEINGS, MAX_WORDS, VOCABULARY
 
 HEAD_COUNTS = (1, 2, 4, 8)
 
@@ -48,23 +48,14 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import OneCycleLR
 
 from common.attention import MultiHeadAttention, padding_mask, scaled_dot_product_attention
-from common.plotting import number
+from common.heads import silenced
 from common.positional_encoding import LearnedEncoding
 from common.progress import progress
 from common.reading import measure_reader, train_reader
 from common.sequence_layers import exponent, kept_bytes, measure_path, measure_times, multiplications
 from common.sink import draw, share_of_error, share_of_error_of_a_constant, train_to_answer, unused_weight
 from common.skills import LOOKS_AT, accuracy, diversity, measure_heads, measure_verb, probes, with_random_heads
-from common.toy_language import (
-    BEINGS,
-    MASK,
-    MaskedWordModel,
-    encode,
-    masked_sentences,
-    sentences,
-    train_masked_words,
-    verb_position,
-)
+from common.toy_language import MASK, MaskedWordModel, encode, masked_sentences, sentences, train_masked_words, verb_position
 from week6.figures.self_attention import draw_components, draw_heads, draw_rnn, draw_sink
 
 # %% [markdown]
@@ -116,8 +107,9 @@ if lab:
     lab.say(f"{n_steps} steps of {n_batch} sentences: the loss went from {losses[0]:.2f} to {losses[-1]:.2f}.")
 
 # %% [markdown]
-# What has it learned? We hide one word of a sentence and look at two things: the words that the model thinks of, and the
-# weights with which each head looks from the gap at the words of the sentence.
+# What has it learned? We hide one word of a sentence and look at the words that the model thinks of; at the weights with which
+# each head looks from the gap at the words of the sentence; and, in the last line, at what is left of the right word's
+# probability when the head is *silenced*, its output set to zero (0.00 if it is no longer among the first three).
 
 # %%
 
@@ -139,6 +131,8 @@ if lab:
     best, weights = guess(model, words, at)
     lab.say('"{word}" is hidden. The model thinks of {best}. What each head looks at from the gap:', word=words[at], best=best)
     rows = [[word, *from_gap] for word, from_gap in zip(words, weights[:, at].T.tolist(), strict=True)]
+    without = [guess(silenced(model, h), words, at)[0].get(words[at], 0.0) for h in range(n_heads)]
+    rows.append([f'probability of "{words[at]}" without it', *without])
     lab.table(["", *(f"head {h}" for h in range(n_heads))], rows)
 
 # %% [markdown]
@@ -173,13 +167,8 @@ if lab.section("1. Self-attention, and cross-attention"):
         slices = [part.unflatten(-1, (n_heads, -1)).transpose(0, 1) for part in (q, k, v)]  # (H, T, d_head) each
         heads, weights = scaled_dot_product_attention(*slices)  # (H, T, d_head), (H, T, T)
         output = layer.w_o(heads.transpose(0, 1).flatten(1))  # (T, d_model)
-    lab.say(
-        'X, Q, K and V are {x}, the weights {weights}. What "{word}" looks at, mean of the heads:',
-        x=tuple(x.shape),
-        weights=tuple(weights.shape),
-        word=sentence[being],
-    )
-    lab.table(["key", "weight"], list(zip(sentence, weights.mean(dim=0)[being].tolist(), strict=True)))
+    lab.say(f"X, Q, K and V are {tuple(x.shape)}, the weights {tuple(weights.shape)}. Mean of the heads:")
+    lab.table([f"{sentence[being]} looks at", "weight"], list(zip(sentence, weights.mean(dim=0)[being].tolist(), strict=True)))
 
 # %% [markdown]
 # In **cross-attention** the queries come from another sequence, as in a decoder that asks an encoder. Here the other sequence
@@ -404,9 +393,8 @@ if lab.section("3. Attention against an RNN"):
     times = measure_times(("RNN", "attention", "fused attention"), LENGTHS, D_TIMED, repeats=1 if lab.fast else 3)
     exponents = {kind: exponent(LENGTHS, values, fitted_from=FITTED_FROM) for kind, values in times.items()}
     for kind, values in times.items():
-        lab.record_seconds(f"exponent.{kind}", exponents[kind])
         for n, value in zip(LENGTHS, values, strict=True):
-            lab.record_seconds(f"{kind}.n{n}", value)
+            lab.record_seconds(f"{kind.replace(' ', '_')}.n{n}", value)
     counts = {n: [multiplications(kind, n, D_TIMED) for kind in ("RNN", "attention")] for n in LENGTHS}
     lab.record("operations", {name: counts[2048][i] for i, name in enumerate(("rnn.n2048", "attention.n2048"))})
     rows = [[n, *(1e3 * values[i] for values in times.values()), counts[n][1] / counts[n][0]] for i, n in enumerate(LENGTHS)]
@@ -445,15 +433,15 @@ if lab:
         step, far = paths[kind][33] / paths[kind][1], paths[kind][64] / paths[kind][1]
         kept = lab.record(f"path.{key}", {"decay_per_step": step ** (1 / 32), "ratio_far_to_near": far})
         lab.record(f"path.{key}", {f"norm.d{distance}": paths[kind][distance] for distance in DISTANCES})
-        rows.append([kind, kept["decay_per_step"], number(kept["ratio_far_to_near"], 2)])
+        rows.append([kind, kept["decay_per_step"], f"{kept['ratio_far_to_near']:.2g}"])
         if lab.study:
-            low, high = (lab.study.statistic(f"path.{key}.ratio_far_to_near", name) for name in ("q10", "q90"))
-            rows[-1].append(f"{number(low, 2)} to {number(high, 2)}")
+            name = f"path.{key}.ratio_far_to_near"
+            rows[-1].append(f"{lab.study.q10(name):.2g} to {lab.study.q90(name):.2g}")
     lab.table(["untrained", "keeps, each step", "64 back / 1 back", *["most starts"] * bool(lab.study)], rows)
     lab.say("For attention near and far are the same, up to chance. Of the LSTM its first forget bias decides.")
+    keeps = lab.study.values("path.rnn.decay_per_step") or [(paths["RNN"][33] / paths["RNN"][1]).item() ** (1 / 32)]
     spread = {kind: [lab.study.values(f"path.{key}.norm.d{x}") for x in DISTANCES] for kind, key in PATH_KINDS.items()}
-    decays = lab.study.values("path.rnn.decay_per_step")
-    fig = draw_rnn(LENGTHS, D_TIMED, times, exponents, FITTED_FROM, memory, paths, DISTANCES, spread, decays)
+    fig = draw_rnn(LENGTHS, D_TIMED, times, exponents, FITTED_FROM, memory, paths, DISTANCES, spread, keeps)
     lab.figure(fig, "02_rnn_vs_attention")
 
 # %% [markdown]
@@ -498,9 +486,8 @@ RESTS = ("without", "with", "plus_one")
 
 if lab.section("4. A softmax has to look somewhere"):
     problems = draw(4000, lab.seed("sink test"))
-    averages = {
-        rest: train_to_answer(lambda rest=rest: Average(rest), 4 if lab.fast else 300, lab.seed("sink")) for rest in RESTS
-    }
+    n_sink = 4 if lab.fast else 300
+    averages = {rest: train_to_answer(Average, rest, n_sink, lab.seed("sink")) for rest in RESTS}
     errors = lab.record("sink.error", {rest: share_of_error(averages[rest], problems) for rest in RESTS})
     lab.record("sink.error.constant", share_of_error_of_a_constant(problems))
     lab.record("sink.idle_weight", unused_weight(averages["with"], problems))

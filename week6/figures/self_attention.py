@@ -52,9 +52,9 @@ def draw_components(
     (questions, T) and `answers`: where each question looks, and the word that it names; `weight`: how much lies on the answer,
     by start."""
     title = f"Questions find their answers by cross-attention: {over_starts(weight)} of the weight lies on the answer"
-    fig, axes = panels(title, (3.2, 2.1, 2.1), size=(17, 5.2))
+    fig, axes = panels(title, (3.6, 2.0, 2.0), size=(18, 5.2))
     components(axes[0], words, {name: seen[name] for name in ("X", "Q", "K", "V", "output")})
-    axes[0].set_title(f"one head of the trained layer (head {head}): each row a word, each column a feature")
+    axes[0].set_title(f"one head of the trained layer (head {head}): each row\na word, each column a feature (red +, blue -)")
     numbers = ".2f" if len(words) < 10 else None
     heatmap(axes[1], seen["weights"], rows=words, columns=words, numbers=numbers)
     d_head = seen["Q"].shape[1]
@@ -82,7 +82,7 @@ def components(ax: Axes, words: Sequence[str], parts: Mapping[str, Tensor]) -> N
         "Q": "Q\n= X W_Q",
         "K": "K\n= X W_K",
         "V": "V\n= X W_V",
-        "output": "output\n= weights V",
+        "output": "output",
     }
     ax.set_xticks(places, [labels[name] for name in parts])
     ax.tick_params(length=0)
@@ -107,7 +107,7 @@ def draw_heads(
         title = f"Which skill hangs on a single head? Of {n} random starts: {counts}"
     else:
         alone = [skill for skill, count in single.items() if count]
-        title = f"In this run {' and '.join(alone) if alone else 'no skill'} hangs on a single head"
+        title = f"In this run what hangs on a single head: {', '.join(alone) if alone else 'nothing'}"
     fig, axes = panels(title, (3, 3, 3), size=(16, 5))
     heads = [f"head {h}" for h in range(n_heads)]
     targets = [f"{skill}:\n{role}" for skill, role in looks_at.items()]
@@ -155,16 +155,15 @@ def draw_rnn(
     paths: Mapping[str, Tensor],
     distances: Sequence[int],
     spread: Mapping[str, Sequence[Sequence[float]]],
-    decays: Sequence[float],
+    keeps: Sequence[float],
 ) -> Figure:
     """Over the lengths, in layers of width d: seconds, with the exponents fitted from the length `fitted_from` on, and bytes
-    kept; `paths` (n,): the gradient by distance, `spread`: what the starts of the study gave at the `distances`, and `decays`:
-    what the RNN keeps with each step in each of them."""
-    rnn = paths["RNN"]
-    kept = decays or [((rnn[33] / rnn[1]) ** (1 / 32)).item()]
-    fig, axes = panels(
-        f"With each step back an untrained RNN keeps {over_starts(kept)} of its gradient", (1, 1, 1.2), size=(16, 5)
+    kept; `paths` (n,): the gradient by distance, `spread`: what the starts of the study gave at the `distances`, and
+    `keeps`: what the RNN keeps with each step by start."""
+    title = (
+        f"An untrained RNN keeps {over_starts(keeps)} of its gradient with each step back; for attention near and far are alike"
     )
+    fig, axes = panels(title, (1, 1, 1.2), size=(16, 5))
     for kind, values in times.items():
         label = f"{kind}: n^{exponents[kind]:.1f}"
         curve(axes[0], lengths, [1e3 * value for value in values], label=label, **TIMED_STYLES[kind])
@@ -206,10 +205,10 @@ def draw_sink(
 ) -> Figure:
     """One problem's `marked` and `values` (n,); `shown`: by place to rest the weights when asked and when idle, (n,) or
     with one for a first token before it; `measured`: the error left in this run; `errors`: in each start."""
-    left = {rest: errors[rest] or [measured[rest]] for rest in measured}
+    left = {rest: median(errors[rest] or [measured[rest]]) for rest in measured}
     title = (
-        f"Asked nothing, a softmax has to look somewhere: {over_starts(left['without'])} of the error is left, "
-        f"with a place to rest {number(median(left['with']), 1)}"
+        f"Idle, a softmax must look somewhere: without a place to rest {left['without']:.2f} of the error is left, "
+        f"with one {number(left['with'], 1)}"
     )
     fig, axes = panels(title, (2.4, 1), size=(15, 5))
     rows, names = [], []
@@ -225,19 +224,17 @@ def draw_sink(
     )
     for text in axes[0].texts:
         if text.get_text() == "nan":
-            text.set_text("none")
-    axes[0].set_title("weights of one problem: a place to rest takes what is not needed (this run)")
+            text.set(text="none", color="black")
+    axes[0].set_title("weights of one problem: a place to rest takes what is not needed")
     fig.colorbar(image, ax=axes[0], label="weight")
     for i, (rest, value) in enumerate(measured.items()):
         axes[1].plot(i, value, "o", ms=12, color=VERMILLION if rest == "without" else BLUE)
         axes[1].annotate(number(value, 2), (i, value), xytext=(10, 6), textcoords="offset points")
         start_dots(axes[1], i, errors[rest])
-    axes[1].set(
-        yscale="log",
-        ylim=(1e-6, 5),
-        xlim=(-0.5, len(measured) - 0.3),
-        title="error, if always answering 0 is 1" + ("\n(grey: random starts)" if errors["with"] else ""),
-    )
+    n = len(errors["with"])
+    spread = f"\n(large: this run; grey: {n} starts)" if n else ""
+    axes[1].set(yscale="log", ylim=(1e-6, 5), xlim=(-0.5, len(measured) - 0.3))
+    axes[1].set_title(f"error, if always answering 0 is 1{spread}")
     axes[1].set_xticks(range(len(measured)), [SINK_NAMES[rest] for rest in measured])
     decades(axes[1].yaxis)
     return fig
