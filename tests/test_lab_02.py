@@ -361,12 +361,16 @@ def test_the_figure_says_the_sizes_it_was_given():
     values = {kind: [1, 2, 3, 4] for kind in kinds}
     paths = {kind: torch.rand(7) + 1 for kind in kinds}
     spread = dict.fromkeys(kinds, [(1.0, 2.0, 3.0)] * 2)
-    fig = draw_rnn(lengths, 11, values, exponents, 8, values, paths, (1, 3), spread, [0.2, 0.4, 0.3])
-    assert "keeps 0.30 (3 starts: 0.20 to 0.40) of" in " ".join(fig.get_suptitle().split())
+    fig = draw_rnn(
+        lengths, 11, values, exponents, 8, values, paths, (1, 3), spread, {"RNN": [0.2, 0.4, 0.3], "attention": [1.0]}
+    )
+    assert "keeps 0.30 (3 starts: 0.20 to 0.40) of its gradient, attention 1.00" in " ".join(fig.get_suptitle().split())
     assert fig.axes[0].get_title("left") == "time, forward + backward (d = 11),\nn^p fitted from n = 8 on"
     assert "most of 3 starts" in fig.axes[2].get_title("left")
     assert "RNN: n^1.7" in [text.get_text() for text in fig.axes[0].get_legend().get_texts()]
-    alone = draw_rnn(lengths, 11, values, exponents, 8, values, paths, (1, 3), dict.fromkeys(kinds, [()] * 2), [0.25])
+    alone = draw_rnn(
+        lengths, 11, values, exponents, 8, values, paths, (1, 3), dict.fromkeys(kinds, [()] * 2), dict.fromkeys(kinds, (0.25,))
+    )
     assert "keeps 0.25 of" in alone.get_suptitle() and "starts" not in alone.axes[2].get_title("left")
 
 

@@ -299,8 +299,9 @@ if lab:
         kept |= {"looker_costs_most": looks == data["lost"].argmax(), "looker_in_worst_pair": looks in pair}
         lab.record(f"heads.{skill}", kept)
         lab.record(f"ablation.{skill}", {f"head_{h}": drop for h, drop in enumerate(data["drop"])})
-    attention = found["agreement"]["attention"]  # (H,)
-    lab.record("heads", {"subject_head": attention.argmax(), "subject_attention": attention.max()})
+    lab.record(
+        "heads", dict(zip(("subject_attention", "subject_head"), found["agreement"]["attention"].max(dim=0), strict=True))
+    )
     starts = {skill: {key: lab.study.values(f"heads.{skill}.{key}") for key in kept} for skill in found}
     if lab.study:
         counts = ("named", "looker_costs_most", "looker_in_worst_pair")
@@ -355,25 +356,27 @@ if lab:
     lab.record("probe.agrees_with_subject", 1 - accuracy(model, probes(PROBES["not_subject"]), "agreement"))
     lab.table(["agrees with A", "this run", *["median start"] * bool(lab.study)], rows)
     lab.say(
-        "If it followed the first noun, all of these would be 1; if the subject, all but the last two. Mostly it does neither: "
-        "it listens to a noun at the places where subjects stood in training. With none there, or two, it is lost."
+        "If it followed the first noun, all of these would be 1; if the subject, all but the last two. It does neither: a noun "
+        "at place 1 to 3 decides, subject or not. Further back it loses its hold, and of two such nouns the first does not win."
     )
 
 # %% [markdown]
-# Last: are more heads better? The same width, cut into 1, 2, 4 or 8 heads, on the same sentences. After the full training all
-# are perfect, which tells nothing; so we look before the end.
+# Last: are more heads better? The same width, cut into 1, 2, 4 or 8 heads, on the same sentences. Agreement across attractors
+# (nouns of the other number in between) is perfect after the full training, which tells nothing. So we train for a shorter
+# time, and ask who learns fastest.
 
 # %%
 if lab:
-    short, by_count = max(3 * n_steps // 8, 1), []
-    for count in HEAD_COUNTS:
+    short, rows = max(3 * n_steps // 8, 1), [["this run"]]
+    keys = [f"n_heads.{count}.accuracy" for count in HEAD_COUNTS]
+    for count, key in zip(HEAD_COUNTS, keys, strict=True):
         torch.manual_seed(lab.seed("model"))
         another = MaskedWordModel(count)
         train_masked_words(another, short, lab.seed("training sentences"), label=f"training, heads: {count}")
-        by_count.append(accuracy(another, across, "agreement"))
-    keys = [f"n_heads.{count}.accuracy" for count in HEAD_COUNTS]
-    rows = [["this run", *(lab.record(key, value) for key, value in zip(keys, by_count, strict=True))]]
-    rows += [["median start", *map(lab.study.median, keys)]] if lab.study else []
+        rows[0].append(lab.record(key, accuracy(another, across, "agreement")))
+    if lab.study:
+        better = [lab.study.count(key, keys[0], where=float.__gt__) for key in keys[1:]]
+        rows += [["median start", *map(lab.study.median, keys)], [f"ahead of 1 head, of {lab.study.n}", "", *better]]
     lab.table([f"after {short} steps, heads:", *HEAD_COUNTS], rows)
 
 # %% [markdown]
@@ -409,8 +412,8 @@ if lab.section("3. Attention against an RNN"):
 # %%
 if lab:
     memory = {kind: [kept_bytes(kind, n, D_TIMED) for n in LENGTHS] for kind in ("RNN", "attention")}
-    lab.record("memory", {f"{kind.lower()}.bytes.n2048": kept[-1] for kind, kept in memory.items()})
-    lab.record("memory.weights.bytes.n2048", 2048**2 * torch.zeros(1).element_size())
+    kept = {f"{kind.lower()}.bytes.n2048": values[-1] for kind, values in memory.items()}
+    lab.record("memory", kept | {"weights.bytes.n2048": 2048**2 * torch.zeros(1).element_size()})
     lab.say(
         "After 2048 words (float64): the RNN's state {memory.rnn.bytes.n2048:,.0f} bytes, attention's keys and values "
         "{memory.attention.bytes.n2048:,.0f}. All weights at once would be {memory.weights.bytes.n2048:,.0f}."
@@ -420,7 +423,8 @@ if lab:
 # The **path**: an input reaches the last output through $T - t$ steps in the RNN, and through one in attention. How much of
 # it arrives? The norm of $\partial h_T / \partial x_t$, by autograd, says by how much the last output follows each input. The
 # layers are untrained: this is what the first step of training would meet. An LSTM forgets, too, as torch starts it; the
-# third kind starts with its forget gate open.
+# third kind starts with its forget gate open. Look whether it is the kind of layer that decides, or how its gate starts; and
+# whether attention cares for distance at all.
 
 # %%
 PATH_KINDS = {"RNN": "rnn", "LSTM": "lstm", "LSTM, forget bias 3": "lstm_open", "attention": "attention"}
@@ -428,18 +432,17 @@ DISTANCES = (1, 4, 8, 16, 32, 48, 64)  # those that are recorded
 
 if lab:
     paths = {kind: measure_path(kind, lab.seed("path")) for kind in PATH_KINDS}
-    rows = []
+    rows, keeps = [], {}
     for kind, key in PATH_KINDS.items():
         step, far = paths[kind][33] / paths[kind][1], paths[kind][64] / paths[kind][1]
         kept = lab.record(f"path.{key}", {"decay_per_step": step ** (1 / 32), "ratio_far_to_near": far})
         lab.record(f"path.{key}", {f"norm.d{distance}": paths[kind][distance] for distance in DISTANCES})
         rows.append([kind, kept["decay_per_step"], f"{kept['ratio_far_to_near']:.2g}"])
+        keeps[kind] = lab.study.values(f"path.{key}.decay_per_step") or [kept["decay_per_step"]]
         if lab.study:
             name = f"path.{key}.ratio_far_to_near"
             rows[-1].append(f"{lab.study.q10(name):.2g} to {lab.study.q90(name):.2g}")
     lab.table(["untrained", "keeps, each step", "64 back / 1 back", *["most starts"] * bool(lab.study)], rows)
-    lab.say("For attention near and far are the same, up to chance. Of the LSTM its first forget bias decides.")
-    keeps = lab.study.values("path.rnn.decay_per_step") or [(paths["RNN"][33] / paths["RNN"][1]).item() ** (1 / 32)]
     spread = {kind: [lab.study.values(f"path.{key}.norm.d{x}") for x in DISTANCES] for kind, key in PATH_KINDS.items()}
     fig = draw_rnn(LENGTHS, D_TIMED, times, exponents, FITTED_FROM, memory, paths, DISTANCES, spread, keeps)
     lab.figure(fig, "02_rnn_vs_attention")
@@ -489,15 +492,14 @@ if lab.section("4. A softmax has to look somewhere"):
     n_sink = 4 if lab.fast else 300
     averages = {rest: train_to_answer(Average, rest, n_sink, lab.seed("sink")) for rest in RESTS}
     errors = lab.record("sink.error", {rest: share_of_error(averages[rest], problems) for rest in RESTS})
+    unused = {rest: unused_weight(averages[rest], problems) for rest in RESTS}
+    lab.record("sink", {"idle_weight": unused["with"], "idle_missing": unused["plus_one"]})
     lab.record("sink.error.constant", share_of_error_of_a_constant(problems))
-    lab.record("sink.idle_weight", unused_weight(averages["with"], problems))
-    lab.record("sink.idle_missing", unused_weight(averages["plus_one"], problems))
     rows = [[rest.replace("_", " "), f"{error:.4f}"] for rest, error in errors.items()]
     lab.table(["a place to rest", "error, if always answering 0 is 1"], rows)
     lab.say(
-        "Without a place to rest {sink.error.without:.2f} of the error is left, hardly less than for the best answer that is "
-        "always the same ({sink.error.constant:.2f}). With a first token {sink.idle_weight:.2f} of the weight lies on it while "
-        "nothing is asked; with 1 added to the denominator, {sink.idle_missing:.2f} of the weight is simply not there."
+        "Without a place to rest {sink.error.without:.2f} of the error is left (a constant answer: {sink.error.constant:.2f}). "
+        "Idle, {sink.idle_weight:.2f} of the weight rests on the first token; with the 1, {sink.idle_missing:.2f} is not there."
     )
     marked, values = problems[1][:1], problems[2][:1]  # of one problem
     with torch.no_grad():

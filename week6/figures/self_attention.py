@@ -95,8 +95,8 @@ def draw_heads(
     starts: Mapping[str, Mapping[str, Sequence[float]]],
 ) -> Figure:
     """`found` for each skill: "attention" (H,) to the word that it `looks_at`, and the share of the log-odds "lost" (H,)
-    without each head; `verdicts` on this run; `starts`: for each skill what each start of the study gave, on how many heads it
-    hangs ("needed") and whether one may be "named"."""
+    without each head, and without its "pairs"; `verdicts` on this run; `starts`: for each skill what each start of the study
+    gave, on how many heads it hangs ("needed") and whether one may be "named"."""
     n_heads, n = len(found["agreement"]["lost"]), len(starts["agreement"]["needed"])
     outcomes = {skill: [verdict[1:]] for skill, verdict in verdicts.items()}  # this run
     if n:
@@ -111,12 +111,17 @@ def draw_heads(
     fig, axes = panels(title, (3, 3, 3), size=(16, 5))
     heads = [f"head {h}" for h in range(n_heads)]
     targets = [f"{skill}:\n{role}" for skill, role in looks_at.items()]
-    for ax, name, columns in ((axes[0], "attention", targets), (axes[1], "lost", list(found))):
-        values = torch.stack([x[name] for x in found.values()], dim=1)  # (H, skills)
-        image = heatmap(ax, values, rows=heads, columns=columns, row_label="", column_label="", numbers=".2f")
+    looking, using = (torch.stack([data[name] for data in found.values()], dim=1) for name in ("attention", "lost"))
+    if n_heads > 1:
+        using = torch.cat([using, torch.tensor([[max(data["pairs"].values()) for data in found.values()]])])
+    rows = [*heads, "a pair"][: len(using)]  # the pair that costs most
+    image = heatmap(axes[0], looking, rows=heads, columns=targets, row_label="", column_label="", numbers=".2f")
+    heatmap(axes[1], using, rows=rows, columns=list(found), row_label="", column_label="", numbers=".2f")
+    for ax, columns in ((axes[0], targets), (axes[1], list(found))):
         ax.set_xticks(range(len(columns)), columns, rotation=0, ha="center", fontsize=9)
     axes[0].set_title("LOOKING (this run): weight from the gap\nto the word that decides")
-    axes[1].set_title("USING (this run): share of the log-odds\nlost when the head is silenced")
+    axes[1].set_title("USING (this run): share of the log-odds lost\nwithout the head, and without the pair that costs most")
+    axes[1].axhline(n_heads - 0.5, color="white", lw=4)
     fig.colorbar(image, ax=axes[1], label="weight, or share lost")
     stacked(axes[2], outcomes)
     axes[2].set_title(f"{n} random starts" if n else "this run")
@@ -155,14 +160,13 @@ def draw_rnn(
     paths: Mapping[str, Tensor],
     distances: Sequence[int],
     spread: Mapping[str, Sequence[Sequence[float]]],
-    keeps: Sequence[float],
+    keeps: Mapping[str, Sequence[float]],
 ) -> Figure:
     """Over the lengths, in layers of width d: seconds, with the exponents fitted from the length `fitted_from` on, and bytes
-    kept; `paths` (n,): the gradient by distance, `spread`: what the starts of the study gave at the `distances`, and
-    `keeps`: what the RNN keeps with each step by start."""
-    title = (
-        f"An untrained RNN keeps {over_starts(keeps)} of its gradient with each step back; for attention near and far are alike"
-    )
+    kept; `paths` (n,): the gradient by distance, `spread`: what the starts of the study gave at the `distances`, and `keeps`:
+    what the layers keep with each step, by start."""
+    rnn, attention = (over_starts(keeps[kind]) for kind in ("RNN", "attention"))
+    title = f"With each step back an untrained RNN keeps {rnn} of its gradient, attention {attention}"
     fig, axes = panels(title, (1, 1, 1.2), size=(16, 5))
     for kind, values in times.items():
         label = f"{kind}: n^{exponents[kind]:.1f}"
