@@ -103,8 +103,8 @@ def draw_heads(
         outcomes = {skill: list(zip(some["needed"], some["named"], strict=True)) for skill, some in starts.items()}
     single = {skill: sum(needed == 1 for needed, _ in some) for skill, some in outcomes.items()}
     if n:
-        counts = ", ".join(f"{skill} in {count}" for skill, count in single.items())
-        title = f"Which skill hangs on a single head? Of {n} random starts: {counts}"
+        agreement, objects = single["agreement"], single["object"]
+        title = f"Agreement hangs on a single head in {agreement} of {n} random starts, the choice of the object in {objects}"
     else:
         alone = [skill for skill, count in single.items() if count]
         title = f"In this run what hangs on a single head: {', '.join(alone) if alone else 'nothing'}"
@@ -165,8 +165,8 @@ def draw_rnn(
     """Over the lengths, in layers of width d: seconds, with the exponents fitted from the length `fitted_from` on, and bytes
     kept; `paths` (n,): the gradient by distance, `spread`: what the starts of the study gave at the `distances`, and `keeps`:
     what the layers keep with each step, by start."""
-    rnn, attention = (over_starts(keeps[kind]) for kind in ("RNN", "attention"))
-    title = f"With each step back an untrained RNN keeps {rnn} of its gradient, attention {attention}"
+    rnn, attention = over_starts(keeps["RNN"]), median(keeps["attention"])
+    title = f"With each step back an untrained RNN keeps {rnn} of its gradient, attention {attention:.2f}"
     fig, axes = panels(title, (1, 1, 1.2), size=(16, 5))
     for kind, values in times.items():
         label = f"{kind}: n^{exponents[kind]:.1f}"
