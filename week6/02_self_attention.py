@@ -310,9 +310,11 @@ if lab:
     lab.figure(draw_heads(found, LOOKS_AT, verdicts, starts), "02_multi_head_attention")
 
 # %% [markdown]
-# Do heads differ because they were trained? We compare with new random heads that read the trained embeddings, once as they
-# are and once brought to the size for which layers are made (standard deviation 1): tiny inputs make all scores nearly 0,
-# and then every head looks everywhere alike. (`--verbose` also shows where each head looks from a hidden verb.)
+# Do heads differ because they were trained? The Jensen-Shannon divergence between the weights of two heads is 0 if they look at
+# the same words and $\ln 2 = 0.69$ if they share none. Beside the trained heads: new random ones that read the trained
+# embeddings, once as they are and once brought to the size for which layers are made (standard deviation 1). Before you
+# conclude that difference is learned, let the random heads have larger scores: `with_random_heads(model, 3 / size)`. The
+# number says how decided heads are, not what they know. (`--verbose` also shows where each head looks from a hidden verb.)
 
 # %%
 if lab and n_heads > 1:
@@ -334,7 +336,8 @@ if lab.verbose:
 # A perfect score does not tell. In this grammar the subject is always the first noun, and it always stands at place 1, 2 or 3
 # (the first word has place 0). So *agree with the subject*, *with the first noun* and *with the noun at place 1 to 3* are
 # right equally often. Sentences from outside the grammar tell them apart: in `near the dogs the cat ___ cute` the subject is
-# the second noun; and more words in front move both nouns without changing their order.
+# the second noun; more words in front move both nouns without changing their order (in the fifth the gap, too, stands further
+# back than in any training sentence); and the last puts both nouns where subjects stand.
 
 # %%
 PROBES = {  # what is tested: A is the noun whose number is counted, B the other
