@@ -72,7 +72,7 @@ n_batch = 64  # sentences a step
 
 if lab.section("A layer that learns to fill gaps"):
     tokens, lengths, hidden, missing = masked_sentences(n_steps * n_batch, lab.seed("training sentences"))
-    examples = [" ".join(VOCABULARY[token] for token in row[:n]) for row, n in zip(tokens[:5], lengths, strict=False)]
+    examples = [" ".join(VOCABULARY[token] for token in row[:n]) for row, n in zip(tokens[:3], lengths, strict=False)]
     lab.table(["sentence", "hidden"], [[text, VOCABULARY[i]] for text, i in zip(examples, missing, strict=False)])
 
 # %% [markdown]
@@ -108,7 +108,7 @@ if lab:
 
 # %% [markdown]
 # What has it learned? We hide one word of a sentence and look at the words that the model thinks of; at the weights with which
-# each head looks from the gap at the words of the sentence; and, in the last line, at what is left of the right word's
+# each head looks from the gap at the words of the sentence; and, in the last column, at what is left of the right word's
 # probability when the head is *silenced*, its output set to zero (0.00 if it is no longer among the first three).
 
 # %%
@@ -130,10 +130,9 @@ at = verb_position(words)
 if lab:
     best, weights = guess(model, words, at)
     lab.say('"{word}" is hidden. The model thinks of {best}. What each head looks at from the gap:', word=words[at], best=best)
-    rows = [[word, *from_gap] for word, from_gap in zip(words, weights[:, at].T.tolist(), strict=True)]
     without = [guess(silenced(model, h), words, at)[0].get(words[at], 0.0) for h in range(n_heads)]
-    rows.append([f'probability of "{words[at]}" without it', *without])
-    lab.table(["", *(f"head {h}" for h in range(n_heads))], rows)
+    rows = [[f"head {h}", *weights[h, at].tolist(), without[h]] for h in range(n_heads)]
+    lab.table(["", *words, "without it"], rows)
 
 # %% [markdown]
 # From here on you can play. `weights` is there to be printed; `weights[0, at]` is what head 0 looks at from the gap. Hide
@@ -168,7 +167,7 @@ if lab.section("1. Self-attention, and cross-attention"):
         heads, weights = scaled_dot_product_attention(*slices)  # (H, T, d_head), (H, T, T)
         output = layer.w_o(heads.transpose(0, 1).flatten(1))  # (T, d_model)
     lab.say(f"X, Q, K and V are {tuple(x.shape)}, the weights {tuple(weights.shape)}. Mean of the heads:")
-    lab.table([f"{sentence[being]} looks at", "weight"], list(zip(sentence, weights.mean(dim=0)[being].tolist(), strict=True)))
+    lab.table(["", *sentence], [[f"{sentence[being]} looks at", *weights.mean(dim=0)[being].tolist()]])
 
 # %% [markdown]
 # In **cross-attention** the queries come from another sequence, as in a decoder that asks an encoder. Here the other sequence
@@ -207,12 +206,11 @@ if lab:
     train_reader(reader, roles, 4 if lab.fast else 200, lab.seed("reader sentences"))
     unseen = sentences(500, lab.seed("held-out sentences"), held_out=True)
     measured = lab.record("cross", measure_reader(reader, roles, unseen))
+    span = "{cross.weight@n} starts: {cross.weight@min:.2f} to {cross.weight@max:.2f}; " if lab.study else ""
     lab.say(
-        "On sentences not used in training {cross.accuracy:.2f} of the answers are right, and {cross.weight:.2f} of the "
-        "weight lies on the answer; spread evenly it would be {cross.even_weight:.2f}."
+        "On new sentences {cross.accuracy:.0%} of the answers are right; {cross.weight:.2f} of the weight lies on the answer "
+        "(" + span + "spread evenly {cross.even_weight:.2f})."
     )
-    if lab.study:
-        lab.say("In {cross.weight@n} random starts the weight is {cross.weight@min:.2f} to {cross.weight@max:.2f}.")
 
 # %% [markdown]
 # Now ask it about our sentence. Where one looks need not be where the answer stands; and a question without an answer has to
@@ -272,11 +270,7 @@ if lab.section("2. Do heads specialise? Attention proposes, ablation decides"):
     found = measure_heads(model, test)
     lab.record("agreement.accuracy", found["agreement"]["accuracy"])
     lab.record("agreement.accuracy.attractor", accuracy(model, across, "agreement"))
-    lab.say(
-        "On {n} held-out sentences the model picks the right one of two verb forms in {agreement.accuracy:.1%} of the "
-        "cases, and in {agreement.accuracy.attractor:.1%} where a noun of the other number stands in between.",
-        n=len(test),
-    )
+    lab.say("Held-out sentences: {agreement.accuracy:.1%} agree; with attractors {agreement.accuracy.attractor:.1%}.")
     verdicts, rows = {skill: verdict(data) for skill, data in found.items()}, []
     for skill, (looks, needed, named) in verdicts.items():
         data = found[skill]
@@ -314,7 +308,7 @@ if lab:
 # the same words and $\ln 2 = 0.69$ if they share none. Beside the trained heads: new random ones that read the trained
 # embeddings, once as they are and once brought to the size for which layers are made (standard deviation 1). Before you
 # conclude that difference is learned, let the random heads have larger scores: `with_random_heads(model, 3 / size)`. The
-# number says how decided heads are, not what they know. (`--verbose` also shows where each head looks from a hidden verb.)
+# number says how decided heads are, not what they know. (`--verbose` prints it.)
 
 # %%
 if lab and n_heads > 1:
@@ -322,12 +316,11 @@ if lab and n_heads > 1:
     size = model.embed(tokens).std().item()
     rivals = {"trained": model, "untrained": with_random_heads(model, 1 / size), "untrained_tiny": with_random_heads(model)}
     lab.record("diversity", {name: diversity(rival, test) for name, rival in rivals.items()})
-    lab.say(
-        "How much two heads differ (0 to {most:.2f}): {diversity.trained:.3f} trained, {diversity.untrained:.3f} random with "
-        "inputs of size 1, {diversity.untrained_tiny:.1e} random with the embeddings as they are.",
-        most=math.log(2),
-    )
-if lab.verbose:
+    if lab.verbose:
+        lab.table(
+            ["divergence of two heads", *rivals], [["mean", *(f"{diversity(rival, test):.2g}" for rival in rivals.values())]]
+        )
+if lab and lab.verbose:
     verb = measure_verb(model, test)
     lab.table(["hidden verb", *verb], [[f"head {h}", *(x[h].item() for x in verb.values())] for h in range(n_heads)])
 
@@ -337,7 +330,7 @@ if lab.verbose:
 # (the first word has place 0). So *agree with the subject*, *with the first noun* and *with the noun at place 1 to 3* are
 # right equally often. Sentences from outside the grammar tell them apart: in `near the dogs the cat ___ cute` the subject is
 # the second noun; more words in front move both nouns without changing their order (in the fifth the gap, too, stands further
-# back than in any training sentence); and the last puts both nouns where subjects stand.
+# back than in any training sentence); and the last puts both nouns where subjects stand. (`--verbose` shows all of them.)
 
 # %%
 PROBES = {  # what is tested: A is the noun whose number is counted, B the other
@@ -357,10 +350,11 @@ if lab:
         kept = lab.record(f"probe.{name}", accuracy(model, probes(pattern), "agreement"))
         rows.append([pattern, kept] + ([lab.study.median(f"probe.{name}")] if lab.study else []))
     lab.record("probe.agrees_with_subject", 1 - accuracy(model, probes(PROBES["not_subject"]), "agreement"))
+    rows = rows if lab.verbose else [rows[i] for i in (1, 3, 5, 6, 7)]
     lab.table(["agrees with A", "this run", *["median start"] * bool(lab.study)], rows)
     lab.say(
-        "If it followed the first noun, all of these would be 1; if the subject, all but the last two. It does neither: a noun "
-        "at place 1 to 3 decides, subject or not. Further back it loses its hold, and of two such nouns the first does not win."
+        "By the first noun all would be 1, by the subject all but the last two. It does neither: a noun at place 1 to 3 "
+        "decides, subject or not. Further back it loses its hold, and of two such nouns the first does not win."
     )
 
 # %% [markdown]
@@ -404,7 +398,8 @@ if lab.section("3. Attention against an RNN"):
     counts = {n: [multiplications(kind, n, D_TIMED) for kind in ("RNN", "attention")] for n in LENGTHS}
     lab.record("operations", {name: counts[2048][i] for i, name in enumerate(("rnn.n2048", "attention.n2048"))})
     rows = [[n, *(1e3 * values[i] for values in times.values()), counts[n][1] / counts[n][0]] for i, n in enumerate(LENGTHS)]
-    lab.say(f"Milliseconds of one forward and backward pass (batch 1, d = {D_TIMED}), and how much more attention multiplies:")
+    rows = rows if lab.verbose else rows[3::2]
+    lab.say(f"Milliseconds, forward and backward (d = {D_TIMED}), and the ratio of the multiplications:")
     lab.table(["length", *times, "attention / RNN"], rows, digits=1)
 
 # %% [markdown]
@@ -498,7 +493,7 @@ if lab.section("4. A softmax has to look somewhere"):
     unused = {rest: unused_weight(averages[rest], problems) for rest in RESTS}
     lab.record("sink", {"idle_weight": unused["with"], "idle_missing": unused["plus_one"]})
     lab.record("sink.error.constant", share_of_error_of_a_constant(problems))
-    rows = [[rest.replace("_", " "), f"{error:.4f}"] for rest, error in errors.items()]
+    rows = [[rest.replace("_", " "), f"{error:.2g}"] for rest, error in errors.items()]
     lab.table(["a place to rest", "error, if always answering 0 is 1"], rows)
     lab.say(
         "Without a place to rest {sink.error.without:.2f} of the error is left (a constant answer: {sink.error.constant:.2f}). "
