@@ -354,7 +354,7 @@ if lab:
     lab.table(["agrees with A", "this run", *["median start"] * bool(lab.study)], rows)
     lab.say(
         "By the first noun all would be 1, by the subject all but the last two. It does neither: a noun at place 1 to 3 "
-        "decides, subject or not. Further back it loses its hold, and of two such nouns the first does not win."
+        "decides, subject or not. Further back it mostly loses its hold, and of two such nouns neither wins for sure."
     )
 
 # %% [markdown]
