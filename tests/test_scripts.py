@@ -17,7 +17,7 @@ from conftest import ENCODINGS, OTHER_MACHINE, ROOT, SCRIPTS
 
 FIGURES = {
     "01": ["attention_weights", "longer_sequence", "masks", "scaling_effect"],
-    "02": ["self_attention_components", "multi_head_attention", "rnn_vs_attention"],
+    "02": ["self_attention_components", "multi_head_attention", "rnn_vs_attention", "attention_sink"],
     "03": [
         "encoding_comparison",
         "extrapolation",
