@@ -3,7 +3,8 @@
     back      any tokens; asked is, at each position, the token `offset` steps back
     recent    letters among blanks; asked is, at each blank, the most recent letter
 
-All models share their first weights, data and learning rate; they differ in the encoding alone.
+All models share their first weights, data and learning rate; they differ in the encoding alone. With SHIFTED, the
+positions start to count elsewhere in each step of training.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -30,7 +30,7 @@ from common.training import train
 
 D_MODEL, N_HEADS = 32, 4
 VOCABULARY = 16
-BATCH, LEARNING_RATE = 16, 2e-2
+BATCH, LEARNING_RATE = 16, 1e-2
 LETTER_RATE = 0.15  # of the places in "recent"
 TASKS = {"back": "name the token {} back", "recent": "name the most recent letter"}
 ENCODINGS = {  # what a model may have, and what tables and figures call it
@@ -43,7 +43,8 @@ ENCODINGS = {  # what a model may have, and what tables and figures call it
     "rope": "RoPE",
     "alibi": "ALiBi",
 }
-UNNORMED = "linear without LayerNorm"  # a control
+RECENT = ("sinusoidal", "relative", "rope", "alibi")  # those that are trained on the second task, too
+SHIFTED = "sinusoidal_shifted"  # in training its positions start anywhere up to the longest that is tested
 
 
 @dataclass
@@ -65,7 +66,7 @@ class Trial:
         return [self.length * factor for factor in (1, 2, 4, 8)]
 
     def label(self, encoding: str) -> str:
-        return ENCODINGS.get(encoding, encoding) + f", clip {self.clip}" * (encoding == "relative")
+        return ENCODINGS[encoding] + f", clip {self.clip}" * (encoding == "relative")
 
 
 def sequences(task: str, n: int, length: int, offset: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -88,8 +89,14 @@ def guessing(task: str) -> float:
     return 1 / (VOCABULARY - (task == "recent"))  # no blank is asked for
 
 
+def most_frequent(tokens: Tensor, offset: int) -> float:
+    """How often the most frequent of the tokens so far is the one `offset` back."""
+    counts = F.one_hot(tokens, VOCABULARY).cumsum(dim=1)[:, offset:]  # (n, T - offset, VOCABULARY)
+    return (counts.argmax(dim=-1) == tokens[:, :-offset]).double().mean().item()
+
+
 class Pointer(nn.Module):
-    """One layer of causal attention with one of the ENCODINGS (or UNNORMED), between embedding and read-out.
+    """One layer of causal attention with one of the ENCODINGS (or SHIFTED), between embedding and read-out.
 
     The learned table has rows, and "relative_all" numbers, for 8 times the length of training; "relative" is clipped.
     """
@@ -97,15 +104,16 @@ class Pointer(nn.Module):
     def __init__(self, encoding: str, trial: Trial):
         super().__init__()
         self.encoding = encoding
+        self.longest = trial.lengths[-1]
         self.embedding = nn.Embedding(VOCABULARY, D_MODEL)
-        self.norm_1 = nn.Identity() if encoding == UNNORMED else nn.LayerNorm(D_MODEL)
+        self.norm_1 = nn.LayerNorm(D_MODEL)
         self.attention = (RotaryAttention if encoding == "rope" else MultiHeadAttention)(D_MODEL, N_HEADS)
         self.norm_2 = nn.LayerNorm(D_MODEL)
         self.readout = nn.Linear(D_MODEL, VOCABULARY)
         if encoding == "learned":  # after what all share, so that this starts from the same numbers
-            self.table = LearnedEncoding(trial.lengths[-1], D_MODEL)
+            self.table = LearnedEncoding(self.longest, D_MODEL)
         if encoding in ("relative", "relative_all"):
-            self.relative = RelativeBias(N_HEADS, trial.clip if encoding == "relative" else trial.lengths[-1])
+            self.relative = RelativeBias(N_HEADS, trial.clip if encoding == "relative" else self.longest)
 
     def forward(self, tokens: Tensor, first: int = 0, window: int | None = None) -> tuple[Tensor, Tensor]:
         """(B, T) -> logits (B, Tq, VOCABULARY) and weights (B, H, Tq, T) of the positions from `first` on. Keys `window` or
@@ -123,9 +131,11 @@ class Pointer(nn.Module):
         """What is added to the embeddings, (T, D_MODEL)."""
         if self.encoding == "learned":
             return self.table(n)
-        if self.encoding == "sinusoidal":
-            return sinusoidal_encoding(n, D_MODEL)
-        return linear_encoding(n, D_MODEL) if self.encoding in ("linear", UNNORMED) else None
+        if self.encoding in ("sinusoidal", SHIFTED):
+            shifted = self.encoding == SHIFTED and self.training
+            start = int(torch.randint(self.longest - n + 1, ())) if shifted else 0
+            return sinusoidal_encoding(start + n, D_MODEL)[start:]
+        return linear_encoding(n, D_MODEL) if self.encoding == "linear" else None
 
     def bias(self, n: int) -> Tensor | None:
         """What is added to the scores, (H, T, T)."""
@@ -143,7 +153,7 @@ def train_pointer(model: Pointer, task: str, trial: Trial, generator: torch.Gene
     def loss_at(step: int) -> Tensor:
         return F.cross_entropy(model(tokens[step])[0].flatten(0, 1), targets[step].flatten())
 
-    train(model, loss_at, trial.n_steps, lr=LEARNING_RATE, label="")  # run_trials shows its own progress
+    train(model, loss_at, trial.n_steps, lr=LEARNING_RATE, label="")  # silent: run_trials shows its own progress
 
 
 @torch.no_grad()
@@ -155,7 +165,7 @@ def evaluate(model: Pointer, task: str, length: int, trial: Trial, seed: int, wi
     tokens, asked = sequences(task, trial.n_test, length, trial.offset, generator)
     logits, weights = model(tokens, first, window)  # (n, N, VOCABULARY), (n, H, N, T)
     asked = asked[:, first:]  # (n, N)
-    counted, at = (asked >= 0).float(), asked.clamp(min=0)
+    counted, at = (asked >= 0).double(), asked.clamp(min=0)
     right = (logits.argmax(dim=-1) == tokens.gather(1, at)) * counted  # (n, N)
     given = weights.gather(-1, at[:, None, :, None].expand(-1, N_HEADS, -1, 1)).squeeze(-1)  # (n, H, N)
     on_asked = (given * counted[:, None]).sum(dim=(0, 2)) / counted.sum()  # (H,)
@@ -169,44 +179,59 @@ def evaluate(model: Pointer, task: str, length: int, trial: Trial, seed: int, wi
     }
 
 
-def run_trials(
-    jobs: Sequence[tuple[str, str]], trial: Trial, n_seeds: int, seed_of: Callable[[str], int]
-) -> dict[tuple[str, str], list[dict]]:
-    """Train and test a model for each (task, encoding) and seed.
+def accuracy_turned(
+    model: Pointer, task: str, length: int, trial: Trial, seed: int, turn: Callable[[Tensor, int], Tensor]
+) -> float:
+    """Accuracy of a trained RoPE model whose queries and keys are turned in another way (see RotaryAttention)."""
+    usual, model.attention.turn = model.attention.turn, turn
+    right = evaluate(model, task, length, trial, seed)["accuracy"]
+    model.attention.turn = usual
+    return right
+
+
+def run_trials(jobs: Sequence[tuple[str, str]], trial: Trial, seed_of: Callable[[str], int]) -> dict[tuple[str, str], dict]:
+    """Train and test a model for each (task, encoding).
 
     Args:
         jobs: the pairs (task, encoding).
         trial: what they share.
-        n_seeds: how many models are trained for each pair.
-        seed_of: gives the seed of what a text names, such as "weights 0" or "test back 0".
+        seed_of: gives the seed of what a text names, such as "weights" or "test back".
 
     Returns:
-        for each pair a dictionary a seed: the trained "model", its "tests" at trial.lengths, and "window", the longest again
-        with the keys hidden that are further away than any in training.
+        for each pair the trained "model", its "tests" and its "accuracy" at trial.lengths, and its accuracy with a
+        "window": at the longest again, with the keys hidden that are further away than any in training.
     """
-    found = {job: [] for job in jobs}
-    for seed, (task, encoding) in progress([(seed, job) for seed in range(n_seeds) for job in jobs], "models trained"):
-        torch.manual_seed(seed_of(f"weights {seed}"))
+    found = {}
+    for task, encoding in progress(jobs, "models trained"):
+        torch.manual_seed(seed_of("weights"))
         model = Pointer(encoding, trial)
-        train_pointer(model, task, trial, torch.Generator().manual_seed(seed_of(f"{task} {seed}")))
-        test_seed = seed_of(f"test {task} {seed}")
-        tests = [evaluate(model, task, length, trial, test_seed) for length in trial.lengths]
-        window = evaluate(model, task, trial.lengths[-1], trial, test_seed, window=trial.length)
-        found[task, encoding].append({"model": model, "tests": tests, "window": window})
+        train_pointer(model, task, trial, torch.Generator().manual_seed(seed_of(task)))
+        seed = seed_of(f"test {task}")
+        tests = {length: evaluate(model, task, length, trial, seed) for length in trial.lengths}
+        window = evaluate(model, task, trial.lengths[-1], trial, seed, window=trial.length)["accuracy"]
+        accuracy = {length: test["accuracy"] for length, test in tests.items()}
+        found[task, encoding] = {"model": model, "tests": tests, "accuracy": accuracy, "window": window}
     return found
 
 
-def over_seeds(runs: Sequence[dict], name: str = "accuracy") -> np.ndarray:
-    """(seeds, lengths): one of the numbers of `evaluate`."""
-    return np.array([[test[name] for test in run["tests"]] for run in runs])
-
-
 class RotaryAttention(MultiHeadAttention):
-    """Queries and keys are turned by their position (RoPE); values stay as they are. The queries are the last of the keys."""
+    """Queries and keys are turned by their position (RoPE); values stay as they are. The queries are the last of the keys.
+
+    Attributes:
+        turn: turn(x, first) turns x (..., T, d), which stand at `first`, first + 1, ...; another one may be put in its place.
+    """
+
+    def __init__(self, d_model: int, n_heads: int):
+        super().__init__(d_model, n_heads)
+        self.turn = rotary_from
 
     def forward(self, query: Tensor, key: Tensor, *, mask: Tensor, bias: None = None) -> tuple[Tensor, Tensor]:
         q, k, v = (self._split_heads(w(x)) for w, x in ((self.w_q, query), (self.w_k, key), (self.w_v, key)))
-        before = k.shape[-2] - q.shape[-2]
-        q = rotary(F.pad(q, (0, 0, before, 0)))[..., before:, :]  # the filling in front gives them their positions
-        heads, weights = scaled_dot_product_attention(q, rotary(k), v, mask, bias=bias)
+        q, k = self.turn(q, k.shape[-2] - q.shape[-2]), self.turn(k, 0)
+        heads, weights = scaled_dot_product_attention(q, k, v, mask, bias=bias)
         return self.w_o(self._merge_heads(heads)), weights
+
+
+def rotary_from(x: Tensor, first: int) -> Tensor:
+    """RoPE for x (..., T, d) at the positions first, first + 1, ..."""
+    return rotary(F.pad(x, (0, 0, first, 0)))[..., first:, :]  # the filling in front gives them their positions

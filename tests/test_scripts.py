@@ -17,8 +17,15 @@ from conftest import ENCODINGS, OTHER_MACHINE, ROOT, SCRIPTS, on_a_terminal
 
 FIGURES = {
     "01": ["attention_weights", "longer_sequence", "masks", "scaling_effect"],
-    "02": ["self_attention_components", "multi_head_attention", "rnn_vs_attention"],
-    "03": ["encoding_comparison", "extrapolation", "position_effect", "positional_encoding_sinusoidal", "relative_position"],
+    "02": ["self_attention_components", "multi_head_attention", "rnn_vs_attention", "attention_sink"],
+    "03": [
+        "encoding_comparison",
+        "extrapolation",
+        "position_effect",
+        "positional_encoding_sinusoidal",
+        "relative_position",
+        "stretched_positions",
+    ],
     "04": ["transformer_dataflow", "attention_patterns", "residual_effect", "norm_and_activation", "pre_vs_post_norm"],
     "05": [
         "sample_sequences",

@@ -4,16 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from common.attention import causal_mask
-from common.plotting import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILLION, heatmap, panels, seed_band
+from common.plotting import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PURPLE,
+    SKY,
+    VERMILLION,
+    heatmap,
+    panels,
+    start_band,
+    start_dots,
+)
 from common.pointing import ENCODINGS, TASKS, Trial, guessing
 from common.positional_encoding import rotary
+from common.study import Study
+
+CLEAR = 0.2  # so much above guessing, or above another accuracy, is no accident of the start
+KEYS = {"back": "extrapolation", "recent": "recent"}  # under which a task's accuracies are recorded
+WAYS = {  # to turn RoPE's hands in longer sequences
+    "plain": "as trained",
+    "interpolated": "interpolated",
+    "ntk": "NTK",
+    "by_parts": "by parts",
+}
 
 STYLES = {
     "none": {"color": GREY, "marker": "X", "ls": "-", "lw": 4, "ms": 10},
@@ -27,6 +48,36 @@ STYLES = {
 }
 
 
+WAY_STYLES = {
+    "plain": {"color": SKY, "marker": "v", "ls": "--"},
+    "interpolated": {"color": ORANGE, "marker": "s", "ls": ":"},
+    "ntk": {"color": PURPLE, "marker": "D", "ls": "-."},
+    "by_parts": {"color": GREEN, "marker": "o", "ls": "-"},
+}
+
+
+def rope_key(task: str, way: str, length: int) -> str:
+    """Under which RoPE's accuracy is recorded."""
+    return f"{KEYS[task]}.rope.{length}" if way == "plain" else f"stretched.{task}.{way}.{length}"
+
+
+def typical(value: float, study: Study, key: str) -> float:
+    """The median of the study's starts; this run's value if there is no study."""
+    median = study.median(key)
+    return value if median is None else median
+
+
+def with_median(value: float, study: Study, key: str) -> str:
+    """This run's value, and behind it the median of the study's starts if there is a study."""
+    median = study.median(key)
+    return f"{value:.2f}" if median is None else f"{value:.2f} ({median:.2f})"
+
+
+def starts_note(study: Study) -> str:
+    """What a title says of whose numbers it gives."""
+    return f"median of {study.n} starts" if study else "this start"
+
+
 def draw_order(
     sentences: Sequence[Sequence[str]],
     outputs: Mapping[str, Sequence[Tensor]],
@@ -35,9 +86,9 @@ def draw_order(
     """What the first of several layers makes of two sentences, without and with positions: the vectors (2, T, d_model) and
     by how much they differ; `differences` of each layer in "words" (layers, T), "pooled" and "same_word" (layers,)."""
     cases = ("without positions", "with positions")
-    without, changed = (differences[case]["same_word"][0].item() for case in cases)
-    title = f'"{" ".join(sentences[1])}" without positions: the same vectors in another order (difference {without:.0e}); '
-    title += f"with positions the vector of each word changes (by up to {changed:.2f})"
+    changed = differences["with positions"]["same_word"][0].item()
+    title = f'"{" ".join(sentences[1])}" without positions: the same vectors in another order; with positions, '
+    title += f"others (by {changed:.2f})"
     fig, axes = panels(title, (4, 4, 3), size=(14, 6.2), rows=2)
     limit = max(outputs[case][0].abs().max().item() for case in cases)
     for row, case in zip((axes[:3], axes[3:]), cases, strict=True):
@@ -56,7 +107,7 @@ def draw_order(
     return fig
 
 
-def draw_sinusoids(table: np.ndarray, turns: Tensor, pairs: Sequence[int]) -> Figure:
+def draw_sinusoids(table: Tensor, turns: Tensor, pairs: Sequence[int]) -> Figure:
     """The table (positions, columns), and the turns of each pair of columns over it, four `pairs` of which are shown."""
     title = f"Fast columns and slow ones: over {len(table)} positions the first pair turns {turns[0]:.1f} times, "
     title += f"the last {turns[-1]:.4f} times"
@@ -78,26 +129,35 @@ def draw_sinusoids(table: np.ndarray, turns: Tensor, pairs: Sequence[int]) -> Fi
 
 
 def draw_shift(
-    offset: int, matrix: Tensor, error: float, scores: Tensor, cosine: Tensor, rise: int, near: int, far: int, shown: int
+    offset: int,
+    matrix: Tensor,
+    error: float,
+    scores: Tensor,
+    cosines: Mapping[int, Tensor],
+    near: int,
+    far: int,
+    shown: int,
 ) -> Figure:
-    """The matrix that moves by `offset` and its error, the scores (queries, keys) of the head built from it, and the
-    similarity of positions by distance, of which so many are shown."""
-    title = f"One matrix moves every position by {offset} (error {error:.0e}), so a head can point {offset} back; but "
-    title += f"similarity does not only fall: {cosine[near]:.2f} at distance {near}, {cosine[far]:.2f} at {far}"
+    """The matrix that moves by `offset` and its error, the scores (queries, keys) of the head built from it, and for each
+    width the similarity of positions by distance, of which so many are shown; of the first width also a pair."""
+    cosine = next(iter(cosines.values()))
+    title = f"A step of {offset} is one matrix everywhere (error {error:.0e}); similar positions need not be near"
     fig, (left, middle, right) = panels(title, (4, 4, 5.5), size=(15, 6.2))
     corner = matrix[:12, :12]
     labels = {"row_label": f"column of PE[pos + {offset}]", "column_label": "column of PE[pos]"}
     image = heatmap(left, corner, signed=True, limit=1, **labels)
     fig.colorbar(image, ax=left, label="factor", location="bottom", ticks=[-1, 0, 1])
-    left.set_title(f"the matrix turns each pair by its own angle\n(first {len(corner)} of {len(matrix)} columns)")
+    left.set_title(f"the matrix: a turn (2 x 2) for each pair\n(first {len(corner)} of {len(matrix)} columns)")
     scores = scores[:24, :24]
     fig.colorbar(heatmap(middle, scores, limit=scores.max().item()), ax=middle, label="score", location="bottom")
     middle.plot(scores[offset:].argmax(dim=-1), range(offset, len(scores)), "kx", ms=6, mew=1.5)
     middle.set_title(f"scores of a head with the transpose in its W_Q\n(x: largest of a row, from row {offset})")
-    right.plot(cosine[:shown], color=BLUE)
-    right.plot(range(rise), cosine[:rise], "o", color=BLUE, label=f"falls up to distance {rise - 1}")
-    right.plot(rise, cosine[rise], "^", color=VERMILLION, ms=11, label=f"first rise, at distance {rise}")
-    right.plot([near, far], cosine[[near, far]], "s--", color=ORANGE, ms=8, label=f"further off, more similar: {near}, {far}")
+    for (width, values), color, ls in zip(cosines.items(), (BLUE, GREY), ("-", "--"), strict=True):
+        right.plot(values[:shown], color=color, ls=ls, label=f"{width} columns")
+    right.plot([near, far], cosine[[near, far]], "s", color=ORANGE, ms=9)
+    for distance, up in ((near, -16), (far, 10)):
+        place = {"xytext": (0, up), "textcoords": "offset points", "ha": "center"}
+        right.annotate(f"{cosine[distance]:.2f} at {distance}", (distance, cosine[distance]), **place)
     right.set(title="similarity of two positions", xlabel="distance", ylabel="cosine", ylim=(min(0, cosine.min()), 1.03))
     right.legend(loc="upper right")
     return fig
@@ -110,86 +170,152 @@ def portrait(run: Mapping, length: int) -> tuple[Tensor, str]:
         turned = rotary(torch.ones(length, model.attention.d_head))
         return turned @ turned.T / turned.shape[1] ** 0.5, "scores if all q, k are 1"
     if (bias := model.bias(length)) is not None:
-        return bias[run["tests"][0]["head"]].detach(), "added to the scores"
+        return bias[run["tests"][length]["head"]].detach(), "added to the scores"
     return model.added(length).detach(), "added to the embedding"
 
 
-def comparison_title(means: Mapping[str, float], offset: int) -> str:
-    able = [ENCODINGS[encoding] for encoding, mean in means.items() if mean >= 0.9]
-    others: dict[str, list[str]] = {}  # by their number
-    for encoding, mean in means.items():
-        if mean < 0.9:
-            others.setdefault(f"{mean:.2f}", []).append(ENCODINGS[encoding])
-    listed = ", ".join(f"{' and '.join(names)} ({mean})" for mean, names in others.items())
-    if not able:
-        return f"None of {len(means)} has learned to point {offset} back: {listed}"
-    return f"{len(able)} of {len(means)} learn to point {offset} back: {', '.join(able)}" + f"; not {listed}" * bool(others)
+def listed(names: Sequence[str]) -> str:
+    """As one says it: a, b and c."""
+    *others, last = names
+    return f"{', '.join(others)} and {last}" if others else last
 
 
-def draw_comparison(means: Mapping[str, float], runs: Mapping[str, Mapping], trial: Trial, n_seeds: int) -> Figure:
-    """The mean accuracy of each encoding, and one of its runs: what it adds, and below it the weights of its best head."""
-    title, shown = comparison_title(means, trial.offset), [encoding for encoding in means if encoding != "none"]
+def comparison_title(right: Mapping[str, float], offset: int, note: str) -> str:
+    """Who points, by the accuracy of each encoding, and how well the best of the others does."""
+    able = [encoding for encoding, accuracy in right.items() if accuracy >= 0.9]
+    others = {ENCODINGS[encoding]: accuracy for encoding, accuracy in right.items() if encoding not in able}
+    title = f"{len(able) or 'None'} of {len(right)} learn to point {offset} back"
+    if not others:
+        return f"{title} ({note})"
+    names = f"; {listed(list(others))} do not" if able else ""
+    return f"{title}{names} ({max(others.values()):.2f} right at most; {note})"
+
+
+def draw_comparison(runs: Mapping[str, Mapping], trial: Trial, study: Study) -> Figure:
+    """One trained model of each encoding: what it adds, and below it the weights of its best head."""
+    n = trial.length
+    here = {encoding: run["accuracy"][n] for encoding, run in runs.items()}
+    usual = {encoding: typical(value, study, f"extrapolation.{encoding}.{n}") for encoding, value in here.items()}
+    title, shown = comparison_title(usual, trial.offset, starts_note(study)), [e for e in runs if e != "none"]
     fig, axes = panels(title, [1] * len(shown), size=(17, 7.4), rows=2)
-    later = ~causal_mask(trial.length)
+    later = ~causal_mask(n)
     for place, (above, below, encoding) in enumerate(zip(axes[: len(shown)], axes[len(shown) :], shown, strict=True)):
-        run = runs[encoding]
-        picture, what = portrait(run, trial.length)
+        picture, what = portrait(runs[encoding], n)
         labels = {"row_label": "position" * (place == 0), "column_label": "column"}
-        if picture.shape[1] == trial.length:
+        if picture.shape[1] == n:
             picture = picture.masked_fill(later, torch.nan)
             labels = {"row_label": "query (row)" * (place == 3), "column_label": "key (column)"}
         limit = picture.nan_to_num().abs().max().item()
         heatmap(above, picture, signed=True, limit=limit, **labels)
         above.set_title(f"{ENCODINGS[encoding]}\n{what}\n(colours: -{limit:.2g} to {limit:.2g})")
-        weights = run["tests"][0]["weights"].masked_fill(later, torch.nan)
+        weights = runs[encoding]["tests"][n]["weights"].masked_fill(later, torch.nan)
         image = heatmap(below, weights, row_label="query (row)" * (place == 0))
-        below.set_title(f"best head; accuracy {means[encoding]:.2f}")
+        below.set_title(f"best head; right {here[encoding]:.2f}")
     fig.colorbar(image, ax=axes[len(shown) :], label="weight (mean)", fraction=0.02, pad=0.01)
-    n_heads = run["model"].attention.n_heads
+    n_heads = runs["none"]["model"].attention.n_heads
     note = f"grey: the future, masked    best head: the one of {n_heads} that gives the token {trial.offset} back most    "
-    note += f"maps: seed 0; accuracy: mean over the seeds ({n_seeds})"
-    fig.supxlabel(note, fontsize=11)
+    fig.supxlabel(note + "maps: of this start", fontsize=11)
     return fig
 
 
-def draw_extrapolation(
-    accuracy: Mapping[tuple[str, str], np.ndarray],
-    window: Mapping[str, np.ndarray],
-    best: Mapping[str, str],
-    trial: Trial,
-    clear: float,
-) -> Figure:
-    """Accuracy (seeds, lengths) for each task and encoding, at "back" also (seeds,) with a window; the `best` of each task in
-    words; a gain is named if it is larger than `clear`."""
-    start, *_, end = accuracy["back", "sinusoidal"].mean(axis=0)
-    title = f"Trained on {trial.length} tokens, tested on {trial.lengths[-1]}: sinusoidal goes from {start:.2f} to {end:.2f} "
-    title += f"at pointing. Best then at pointing: {best['back']}; at the most recent letter: {best['recent']}"
+def furthest(right: Mapping[str, float], guess: float) -> str:
+    """Which of the names does best, and how well, if that is clearly better than guessing."""
+    best = max(right, key=right.get)
+    return f"{best} ({right[best]:.2f})" if right[best] > guess + CLEAR else "none clearly above guessing"
+
+
+def lengths_axis(ax: Axes, trial: Trial, task: str) -> None:
+    """Accuracy against the length, with a line for guessing."""
+    ax.axhline(guessing(task), color="black", ls=":", lw=1)
+    ax.set_xscale("log", base=2)
+    ax.set_xticks(trial.lengths, trial.lengths)
+    ax.set(xlabel="length of the sequence (dotted line: guessing)", ylim=(0, 1.04))
+
+
+def draw_extrapolation(found: Mapping[tuple[str, str], Mapping], trial: Trial, study: Study) -> Figure:
+    """Accuracy by length for each task and encoding, of this run and of the study's starts, and at "back" with a window."""
+    title = sines_title(
+        {n: typical(x, study, f"extrapolation.sinusoidal.{n}") for n, x in found["back", "sinusoidal"]["accuracy"].items()},
+        trial,
+        starts_note(study),
+    )
     fig, axes = panels(title, (5, 5, 4), size=(15, 6.6))
+    longest = trial.lengths[-1]
     for ax, (task, text) in zip(axes, TASKS.items(), strict=False):
-        for encoding, style in STYLES.items():
-            seed_band(ax, trial.lengths, accuracy[task, encoding], trial.label(encoding), **style)
-        ax.axhline(guessing(task), color="black", ls=":", lw=1)
-        ax.set_xscale("log", base=2)
-        ax.set_xticks(trial.lengths, trial.lengths)
-        ax.set(title=text.format(trial.offset), xlabel="length of the sequence (dotted line: guessing)", ylim=(0, 1.04))
-    axes[0].set_ylabel(f"accuracy (mean and range, seeds: {len(accuracy['back', 'none'])})")
-    draw_window(axes[2], {encoding: accuracy["back", encoding][:, -1] for encoding in STYLES}, window, trial, clear)
+        final = {}
+        for encoding in (e for e in STYLES if (task, e) in found):
+            right, keys = found[task, encoding]["accuracy"], [f"{KEYS[task]}.{encoding}.{n}" for n in trial.lengths]
+            start_band(ax, trial.lengths, [study.values(key) for key in keys], color=STYLES[encoding]["color"])
+            ax.plot(trial.lengths, list(right.values()), label=trial.label(encoding), **STYLES[encoding])
+            final[ENCODINGS[encoding]] = typical(right[longest], study, keys[-1])
+        lengths_axis(ax, trial, task)
+        ax.set_title(f"{text.format(trial.offset)}\nbest at {longest}: {furthest(final, guessing(task))}")
+    axes[0].set_ylabel("share right" + f" (bands: 10 to 90 % of {study.n} starts)" * bool(study))
+    every = {encoding: found["back", encoding]["accuracy"][longest] for encoding in STYLES}
+    draw_window(axes[2], every, {encoding: found["back", encoding]["window"] for encoding in STYLES}, trial, study)
     fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(STYLES), columnspacing=1.2)
     return fig
 
 
-def draw_window(ax: Axes, every: Mapping[str, np.ndarray], last: Mapping[str, np.ndarray], trial: Trial, clear: float) -> None:
-    """At the longest sequences: accuracy (seeds,) with all keys (open) and with the last ones only (filled)."""
-    gains = {}
+def sines_title(right: Mapping[int, float], trial: Trial, note: str) -> str:
+    """What sines do at twice the length of training, by their accuracy at each length."""
+    known, twice = (right[n] for n in trial.lengths[:2])
+    verdict = "Sines do not extrapolate" if twice < known - CLEAR else "Sines beyond training"
+    return f"{verdict}: {known:.2f} right at the trained length {trial.length}, {twice:.2f} at {trial.lengths[1]} ({note})"
+
+
+def draw_window(ax: Axes, every: Mapping[str, float], last: Mapping[str, float], trial: Trial, study: Study) -> None:
+    """At the longest sequences: accuracy with all keys (open) and with the last ones only (filled)."""
+    gains, n = {}, trial.lengths[-1]
     for place, (encoding, style) in enumerate(STYLES.items()):
-        before, after = every[encoding].mean(), last[encoding].mean()
+        keys = f"extrapolation.{encoding}.{n}", f"window.{n}.{encoding}"
+        before, after = (typical(x[encoding], study, key) for x, key in zip((every, last), keys, strict=True))
         gains[after - before] = f"{ENCODINGS[encoding]} from {before:.2f} to {after:.2f}"
-        ax.plot([before, after], [place, place], color=style["color"], lw=1.5)
-        for values, face, size in ((every[encoding], "white", 10), (last[encoding], style["color"], 6)):
-            ax.plot(values.mean(), place, "o", color=style["color"], mfc=face, ms=size, mew=2)
-            ax.plot([values.min(), values.max()], [place + 0.3] * 2, color=style["color"], marker="|", lw=1.5)
-    best = gains[max(gains)] if max(gains) > clear else "nothing gained"
-    ax.set_title(f"{best} if only the\nlast {trial.length} keys are seen (filled; open: all keys)", x=-0.42)
+        ax.plot([every[encoding], last[encoding]], [place, place], color=style["color"], lw=1.5)
+        for values, face, size, key in ((every, "white", 10, keys[0]), (last, style["color"], 6, keys[1])):
+            ax.plot(values[encoding], place, "o", color=style["color"], mfc=face, ms=size, mew=2)
+            start_dots(ax, place + 0.32, study.values(key), along="x", width=0.2)
+    best = gains[max(gains)] if max(gains) > CLEAR else "nothing gained"
+    ax.set_title(f"only the last {trial.length} keys seen (filled; open: all)\n{best}", x=-0.42)
     ax.set_yticks(range(len(STYLES)), [trial.label(encoding) for encoding in STYLES])
-    axis = f"accuracy, {trial.offset} back, length {trial.lengths[-1]} (bars: range)"
+    axis = f"share right, {trial.offset} back, length {n}" + " (dots: starts)" * bool(study)
     ax.set(xlim=(0, 1.04), ylim=(len(STYLES) - 0.4, -0.5), xlabel=axis)
+
+
+def stretched_title(letter: float, pointing: float, plain: float, trial: Trial, note: str) -> str:
+    """What interpolation does for RoPE at the longest sequences."""
+    n, k = trial.lengths[-1], trial.offset
+    if letter > plain + CLEAR and pointing < guessing("back") + CLEAR:
+        verdict = f"Interpolated to {n}, RoPE finds the most recent letter ({letter:.2f}), "
+        return verdict + f"not the token {k} back ({pointing:.2f}; {note})"
+    return f"RoPE interpolated to {n}: the most recent letter {letter:.2f} right, the token {k} back {pointing:.2f} ({note})"
+
+
+def draw_stretched(
+    rope: Mapping[str, Mapping[str, Mapping[int, float]]], sines: Mapping[str, Mapping[int, float]], trial: Trial, study: Study
+) -> Figure:
+    """Accuracy by length: of RoPE by task and way of stretching, and of the sines as usual and shifted in training, by the
+    key under which they are recorded."""
+    n = trial.lengths[-1]
+    letter, pointing = (typical(rope[t]["interpolated"][n], study, rope_key(t, "interpolated", n)) for t in ("recent", "back"))
+    plain = typical(rope["recent"]["plain"][n], study, rope_key("recent", "plain", n))
+    title = stretched_title(letter, pointing, plain, trial, starts_note(study))
+    fig, axes = panels(title, (1, 1, 1), size=(15, 6.4))
+    for ax, task in zip(axes, ("recent", "back"), strict=False):
+        for way, name in WAYS.items():
+            right = {length: rope[task][way].get(length, rope[task]["plain"][trial.length]) for length in trial.lengths}
+            values = [study.values(rope_key(task, way if length in rope[task][way] else "plain", length)) for length in right]
+            start_band(ax, trial.lengths, values, color=WAY_STYLES[way]["color"])
+            ax.plot(trial.lengths, list(right.values()), label=name, **WAY_STYLES[way])
+        ax.set_title(f"RoPE, stretched after training:\n{TASKS[task].format(trial.offset)}")
+        lengths_axis(ax, trial, task)
+    for (key, right), name, face in zip(sines.items(), ("as usual", "shift in training"), (BLUE, "white"), strict=True):
+        start_band(axes[2], trial.lengths, [study.values(f"{key}.{length}") for length in trial.lengths], color=BLUE)
+        style = STYLES["sinusoidal"] | {"mfc": face, "ls": "-" if face == BLUE else "--"}
+        axes[2].plot(trial.lengths, list(right.values()), label=name, **style)
+    axes[2].set_title(f"sines, shifted in training:\n{TASKS['back'].format(trial.offset)}")
+    lengths_axis(axes[2], trial, "back")
+    axes[0].legend(loc="lower left")
+    axes[2].legend(loc="upper right")
+    axes[0].set_ylabel("share right" + f" (bands: 10 to 90 % of {study.n} starts)" * bool(study))
+    return fig
