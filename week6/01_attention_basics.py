@@ -167,7 +167,7 @@ def measure_scaling(generator: torch.Generator, n_queries: int) -> dict[str, dic
 
 # %%
 if lab.section("2. Why divide by sqrt(d_k)"):
-    n_queries = 300 if lab.fast else 2000
+    n_queries = 300 if lab.fast else 1000
     found = measure_scaling(lab.generator("scaling"), n_queries)
     lab.say(f"What do large keys do to a softmax? ({n_queries} random queries, {N_KEYS} keys; u: unscaled, s: scaled)")
     names = [(name, variant) for name in ("variance", "entropy", "largest") for variant in found]
