@@ -73,6 +73,17 @@ def runner(tmp_path, monkeypatch):
     return module
 
 
+def test_when_a_lab_ends_the_runner_says_what_it_found(runner, capsys):
+    title = b"Two of three heads \xb1 1"  # the metadata of a PNG; not every console can print it
+    chunk = len(b"Title\0" + title).to_bytes(4, "big") + b"tEXtTitle\0" + title
+    runner.SCRIPTS[2].write_text(tiny(2, body=f"(out / '02_other.png').write_bytes({chunk!r})"))
+    assert runner.main([]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    done = next(i for i, line in enumerate(lines) if "lab 2 done" in line)
+    assert lines[done + 1] == "  Two of three heads \\xb1 1"
+    assert sum(line.startswith("  ") for line in lines) == 1
+
+
 def test_all_labs_run_and_are_listed(runner, tmp_path, capsys):
     assert runner.main(["--seed", "5"]) == 0
     out = capsys.readouterr().out

@@ -12,6 +12,7 @@ import os
 import re
 import signal
 import sys
+import textwrap
 from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
@@ -36,9 +37,10 @@ from common.command_line import (
     whole_number,
 )
 from common.processes import BusyError, Outcome, Task, folder_to_itself, publish, side_by_side
+from common.progress import WIDTH
 from common.results import kind, moved, read_results, write_whole
 from common.study import Study, collect
-from week6.index import write_index
+from week6.index import FORMATS, figure_title, write_index
 
 COURSE = (
     "01_attention_basics.py",
@@ -88,13 +90,17 @@ def run_labs(tasks: list[Task], jobs: int, staging: Path, out: Path | None) -> t
     with closing(side_by_side(tasks, jobs, staged, started)) as outcomes:
         for outcome in outcomes:
             task = outcome.task
-            figures[task.number] = sorted({p.stem for p in staged(task).iterdir() if p.suffix in (".png", ".svg", ".pdf")})
+            drawn = sorted(path for path in staged(task).iterdir() if path.suffix in FORMATS)
+            figures[task.number] = sorted({path.stem for path in drawn})
+            findings = list(dict.fromkeys(filter(None, map(figure_title, drawn)))) if outcome.status == 0 else []
             if outcome.status == 0 and out is not None:
                 outcome = published(outcome, staged(task), out)
             ended.append(outcome)
             word = "done" if outcome.status == 0 else "FAILED"
             progress = f"{len(ended)} of {len(tasks)}"
             print(f"[{progress}] lab {task.number} {word} after {outcome.seconds:.1f} s", flush=True)
+            for finding in findings:  # the titles of its figures say what it found
+                print(textwrap.fill(ascii_only(finding), WIDTH, initial_indent="  ", subsequent_indent="    "), flush=True)
     return sorted(ended, key=lambda outcome: outcome.task.number), figures
 
 
