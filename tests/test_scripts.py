@@ -19,7 +19,14 @@ FIGURES = {
     "01": ["attention_weights", "longer_sequence", "masks", "scaling_effect"],
     "02": ["self_attention_components", "multi_head_attention", "rnn_vs_attention"],
     "03": ["encoding_comparison", "extrapolation", "position_effect", "positional_encoding_sinusoidal", "relative_position"],
-    "04": ["transformer_dataflow", "attention_patterns", "residual_effect", "norm_and_activation", "pre_vs_post_norm"],
+    "04": [
+        "transformer_dataflow",
+        "attention_patterns",
+        "residual_effect",
+        "norm_and_activation",
+        "pre_vs_post_norm",
+        "generation",
+    ],
     "05": [
         "sample_sequences",
         "performance_comparison",

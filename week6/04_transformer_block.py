@@ -301,8 +301,8 @@ if lab.section("4. Normalisation and the feed-forward network"):
 
 # %%
 if lab:
-    refused = {name.lower(): refuses(norm, texts[0][:1]) for name, norm in norms.items()}
-    lab.record("batch_of_one.refused", refused)
+    refused = {name: refuses(norm, texts[0][:1]) for name, norm in norms.items()}
+    lab.record("batch_of_one.refused", {name.lower(): no for name, no in refused.items()})
     lab.say("A single token: " + " ".join(f"{name} {'refuses' if no else 'takes'} it." for name, no in refused.items()))
 
     token, norm = texts[0], model.block.norm_1  # (T, d_model)

@@ -54,10 +54,10 @@ def flow(stages: Mapping[str, Mapping[str, Tensor]], words: Sequence[str], norm:
         axes[i].set_title(f"{i + 1} {name.rstrip(' 12')}{FLOW[norm][i]}\n{numbers}")
         axes[i].set_yticks(range(len(shown)), shown)
         axes[i].set_xticks(range(0, stage["features"].shape[1], 10) if label else [])
-        last.plot(at, stage["variance"], "o", color=BLUE, alpha=0.6, label="a token" if i == 0 else None)
+        last.plot(at, stage["variance"].numpy(), "o", color=BLUE, alpha=0.6, label="a token" if i == 0 else None)
         if "plain_variance" in stage:
             label = "before gamma and beta" if name == "norm 1" else None
-            last.plot(at, stage["plain_variance"], "_", ms=20, mew=3, color=VERMILLION, label=label)
+            last.plot(at, stage["plain_variance"].numpy(), "_", ms=20, mew=3, color=VERMILLION, label=label)
     last.set(yscale="log", xlabel="stage", xticks=range(1, 8), title="variance of each token")
     decades(last.yaxis)
     last.legend(loc="lower right")
@@ -133,7 +133,7 @@ def residuals(
     axes[1].set(ylim=(-0.05, 1.1), xlabel="blocks", title="mean cosine between tokens\n(1: all tokens are one)")
     for (name, values), line in zip(singular.items(), ("-", "--"), strict=True):
         share = np.linspace(0, 1, len(values))
-        axes[2].plot(share, values.clamp(min=1e-12), color=GREEN, ls=line, lw=2, label=name)
+        axes[2].plot(share, values.clamp(min=1e-12).numpy(), color=GREEN, ls=line, lw=2, label=name)
     below = (next(iter(singular.values())) < 0.99).double().mean()
     axes[2].axhline(1, color="black", lw=1.2, ls=":", label='claimed: "none below 1"')
     start_dots(axes[2], 1, study.values("jacobian.share_below_0.99"), along="x", width=0.2)
@@ -173,9 +173,9 @@ def norm_and_activation(
     axes[0].set_xticks(sizes, map(str, sizes))
     axes[0].set(xlabel="sentences in the batch", title="change of a sentence when the\nothers are replaced (r.m.s.)")
     at = np.arange(len(words))
-    axes[1].bar(at - 0.2, moved["attention"], width=0.4, label="attention", color=GREEN)
+    axes[1].bar(at - 0.2, moved["attention"].numpy(), width=0.4, label="attention", color=GREEN)
     label = f"feed-forward (others: {np.delete(moved['feed-forward'].numpy(), swap[0]).max():.2g})"
-    axes[1].bar(at + 0.2, moved["feed-forward"], width=0.4, label=label, hatch="//", color=PURPLE)
+    axes[1].bar(at + 0.2, moved["feed-forward"].numpy(), width=0.4, label=label, hatch="//", color=PURPLE)
     axes[1].set_xticks(at, words, rotation=40, ha="right")
     axes[1].margins(y=0.35)  # room for the legend
     sentence = f'"{words[swap[0]]}" gets the features of "{words[swap[1]]}": change'
@@ -184,8 +184,8 @@ def norm_and_activation(
     for name, side, line, style in (("relu", -0.2, "--", two | {"hatch": "//"}), ("gelu", 0.2, "-", one)):
         label, y = ACTIVATIONS[name].__name__, ACTIVATIONS[name]()(x)
         (slope,) = torch.autograd.grad(y.sum(), x)
-        axes[2].plot(x.detach(), y.detach(), label=label, ls=line, color=style["color"])
-        axes[2].plot(x.detach(), slope, label=f"slope of {label}", ls=line, color=style["color"], lw=1.0)
+        axes[2].plot(x.detach().numpy(), y.detach().numpy(), label=label, ls=line, color=style["color"])
+        axes[2].plot(x.detach().numpy(), slope.numpy(), label=f"slope of {label}", ls=line, color=style["color"], lw=1.0)
         for place, part in enumerate(("untrained", "dead")):
             axes[3].bar(place + side, units[name][part], width=0.36, label=None if place else label, **style)
             start_dots(axes[3], place + side, study.values(f"units.{name}.{part}"), width=0.25)
