@@ -126,8 +126,8 @@ if lab:
     counts = lab.record("parameters", count_parameters(model.block))
     lab.record("parameters.block", sum(counts.values()))
     lab.say(
-        "The two lines differ from TransformerBlock by {difference:.0e}, PyTorch's block by {torch_difference:.0e}. It has "
-        "{parameters.block:,.0f} parameters, {parameters.feed_forward:,.0f} of them in the feed-forward network.",
+        "Difference to TransformerBlock {difference:.0e}, to PyTorch's {torch_difference:.0e}; {parameters.block:,.0f} "
+        "parameters.",
         difference=max(differences),
     )
 
@@ -143,8 +143,8 @@ if lab:
         means = {key: tokens.mean() for key, tokens in stage.items() if key != "features"}  # over the tokens
         lab.record(f"dataflow.{name.replace(' ', '_')}", means)
     lab.say(
-        "Is a token's variance 1 after LayerNorm? Before gamma and beta {dataflow.norm_2.plain_variance:.2f}, after them "
-        "{dataflow.norm_2.variance:.2f} (second norm, mean over the tokens)."
+        "Is the variance 1 after LayerNorm? Before gamma and beta {dataflow.norm_2.plain_variance:.2f}, after them "
+        "{dataflow.norm_2.variance:.2f}."
     )
     fig = draw.flow(flow, WORDS, lab.options.norm)
     lab.figure(fig, "04_transformer_dataflow")
@@ -167,8 +167,8 @@ if lab.section("2. What the heads look at"):
     lab.record("heads.accuracy", seen["trained"]["accuracy"])
     lab.say(
         "How much of its attention does a hidden verb give its subject? The head that gives most: "
-        "{heads.subject_attention.untrained:.2f} before training, {heads.subject_attention.trained:.2f} after it. The right "
-        "number comes out in {heads.accuracy:.3f} of {n} held-out sentences with a noun of the other number before the verb.",
+        "{heads.subject_attention.untrained:.2f} before training, {heads.subject_attention.trained:.2f} after it; the number "
+        "is right in {heads.accuracy:.3f} of {n} sentences.",
         n=len(test),
     )
     if lab.study:
@@ -261,10 +261,9 @@ if lab:
     lab.record("jacobian", {"median": whole.median(), "median_of_branches": alone.median()})
     lab.record("jacobian.largest", {"block": whole[-1], "branches": alone[-1]})
     lab.say(
-        f"By how much does a trained pre-norm block stretch the directions of {len(texts)} held-out sentences? From "
-        "{jacobian.min_singular_value:.2g} to {jacobian.largest.block:.3g}: {jacobian.share_below_0.99:.2f} of them shrink. "
-        "What x + does is to lift the small values: the median is {jacobian.median:.2g} instead of "
-        "{jacobian.median_of_branches:.2g} for F(x) alone."
+        f"By how much does a trained pre-norm block stretch its input (sentences: {len(texts)})? By "
+        "{jacobian.min_singular_value:.2g} to {jacobian.largest.block:.3g}; {jacobian.share_below_0.99:.2f} of the directions "
+        "shrink."
     )
     fig = draw.residuals(by_depth, singular, DEPTHS, 24, lab.study)
     lab.figure(fig, "04_residual_effect")
@@ -364,8 +363,8 @@ if lab:
 # ## 5. Pre-norm against post-norm
 # Which form is easier to train? Stacks of both learn the sine task. *Warm-up* ("warm") raises the learning rate from a small
 # one to its highest in the first tenth of the steps; "cold" starts at the highest. Else only the last LayerNorm differs, which
-# pre-norm needs. A run has *failed* if it ends not much better than predicting the mean. One run is one start; how often a
-# stack fails, the study has counted.
+# pre-norm needs. A run has *failed* if it ends not much better than predicting the mean (above 0.9 of its loss). One run is one
+# start; how often a stack fails, the study has counted.
 
 # %%
 RATES = (0.003, 0.01, 0.03)
@@ -404,8 +403,7 @@ if lab and lab.study:
     for norm in NORMS:
         keys = [[f"warmup.{norm}.{schedule}.lr_{rate:g}.loss" for schedule in ("cold", "warm")] for rate in RATES]
         worse = [lab.study.count(*pair, where=lambda cold, warm: cold > warm) for pair in keys]
-        shown = ", ".join(f"{count} (rate {rate:g})" for count, rate in zip(worse, RATES, strict=True))
-        lab.say(f"{norm}-norm: of {lab.study.n} starts the loss is larger without warm-up in {shown}.")
+        lab.say(f"{norm}-norm: at these rates {worse} of {lab.study.n} starts end with a larger loss without warm-up.")
 
 # %% [markdown]
 # ## 6. The block writes
@@ -466,7 +464,7 @@ if lab:
 # %% [markdown]
 # Is that a sentence of the language? `is_grammatical` of `common/toy_language.py` knows the rules, the model does not. And is
 # it a new one, or one that it has learned by heart? A fifth of the language was held out of all training: a model that has
-# learned the language, and not a list, writes as many of those.
+# learned the language, and not a list, writes nearly as many of those.
 
 # %%
 TEMPERATURES = (0.25, 0.5, 1.0, 2.0)

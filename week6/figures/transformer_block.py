@@ -263,8 +263,8 @@ def generation(
         right = {t: study.median(f"generation.grammatical.{t:g}") for t in temperatures}
     cool, hot = temperatures[1], temperatures[-1]
     title = (
-        f"Two blocks write: at temperature {cool:g} {right[cool]:.2f} of the sentences are grammatical, at {hot:g} "
-        f"{right[hot]:.2f}" + (f" (medians of {study.n} starts)" if study else "")
+        f"Two blocks write: {100 * right[cool]:.0f} % of the sentences are grammatical at temperature {cool:g}, "
+        f"{100 * right[hot]:.0f} % at {hot:g}" + (f" (medians of {study.n} starts)" if study else "")
     )
     fig, axes = panels(title, (10, 6), size=(15, 6.8))
     shares = np.array([np.asarray(values) for values in kinds.values()])  # (kinds, words + 1)
