@@ -62,13 +62,15 @@ def whole_number(low: int, high: int) -> Callable[[str], int]:
     return parse
 
 
-def divisor_of(width: int) -> Callable[[str], int]:
-    """An argparse type: a number that divides the width, as a number of heads must."""
-    allowed = [str(n) for n in range(1, width + 1) if width % n == 0]
+def divisor_of(width: int, most: int | None = None) -> Callable[[str], int]:
+    """An argparse type: a number, at most `most`, that divides the width, as a number of heads must."""
+    allowed = [str(n) for n in range(1, (most or width) + 1) if width % n == 0]
+    limit = f" and be at most {most}" if most else ""
 
     def parse(text: str) -> int:
         if text not in allowed:
-            raise argparse.ArgumentTypeError(f"{text!r} does not divide the width {width}; allowed: {', '.join(allowed)}")
+            problem = f"must divide the width {width}{limit}" if limit else f"does not divide the width {width}"
+            raise argparse.ArgumentTypeError(f"{text!r} {problem}; allowed: {', '.join(allowed)}")
         return int(text)
 
     return parse

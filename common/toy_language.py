@@ -23,8 +23,10 @@ sentences is held out and never occurs in training.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import random
+import re
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -155,6 +157,35 @@ def _add_predicate(sentence: Sentence, rng: random.Random, number: int, past: bo
         sentence.add(preposition, "preposition", "preposition", others)
         sentence.add("the")
         sentence.add(rng.choice(PLACES[preposition]), "place")
+
+
+@functools.cache
+def _grammar() -> re.Pattern:
+    """The grammar as one regular expression, which can be, because nothing in it nests to any depth."""
+
+    def one_of(words: Iterable[str]) -> str:
+        return f"(?:{'|'.join(words)})"
+
+    anyone = "the " + one_of(form for forms in BEINGS for form in forms)
+    who = f"which (?:{one_of(PRONOUNS)}|{anyone}) {one_of(RELATIVE_VERBS)}"
+    place = one_of([f"near {anyone}", *(f"{word} the {one_of(nouns)}" for word, nouns in PLACES.items())])
+    cases = []
+    for number, past, starts_with_time in itertools.product((0, 1), (False, True), (False, True)):
+        form = 2 if past else number
+        predicates = [f"{forms[form]} {'the ' + one_of(objects) if objects else place}" for forms, objects in VERBS.items()]
+        if not past:
+            predicates.append(f"{COPULA[number]} (?:very )?{one_of(ADJECTIVES)}")
+        time = ("yesterday " if past else "today ") * starts_with_time
+        being, animal = (one_of(forms[number] for forms in some) for some in (BEINGS, ANIMALS))
+        subject = f"(?:{being}(?: near {anyone})?|{animal} {who}{'' if starts_with_time else '(?: yesterday)?'})"
+        opening = f"{time}{one_of(('the', DETERMINERS[number]))} (?:{one_of(ADJECTIVES)} )?"
+        cases.append(f"{opening}{subject} {one_of(predicates)}")
+    return re.compile("|".join(cases))
+
+
+def is_grammatical(words: Sequence[str]) -> bool:
+    """Whether `random_sentence` can say this: the words of a whole sentence of the grammar."""
+    return _grammar().fullmatch(" ".join(words)) is not None
 
 
 def is_held_out(sentence: Sentence) -> bool:

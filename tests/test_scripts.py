@@ -26,7 +26,14 @@ FIGURES = {
         "relative_position",
         "stretched_positions",
     ],
-    "04": ["transformer_dataflow", "attention_patterns", "residual_effect", "norm_and_activation", "pre_vs_post_norm"],
+    "04": [
+        "transformer_dataflow",
+        "attention_patterns",
+        "residual_effect",
+        "norm_and_activation",
+        "pre_vs_post_norm",
+        "generation",
+    ],
     "05": [
         "sample_sequences",
         "performance_comparison",

@@ -5,6 +5,7 @@ import random
 import pytest
 import torch
 
+from common import toy_language
 from common.toy_language import (
     ADJECTIVES,
     BEINGS,
@@ -23,6 +24,7 @@ from common.toy_language import (
     MaskedWordModel,
     encode,
     fill_gaps,
+    is_grammatical,
     is_held_out,
     random_sentence,
     sentences,
@@ -82,6 +84,100 @@ def test_every_gap_holds_its_word_and_competitors_that_would_be_wrong():
             assert s.words[position] == word and competitors and word not in competitors
             assert all(other in IDS for other in competitors)
     assert seen == set(SKILLS)
+
+
+# --- the recogniser -------------------------------------------------------------------------------------------------
+
+
+def test_every_sentence_of_the_language_is_recognised():
+    assert all(is_grammatical(s.words) for s in SAMPLE)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "the cat",
+        "the cat are old",  # agreement
+        "the cat which the dogs chased are old",
+        "these cat is old",  # determiner
+        "the cat eats the milk",  # object
+        "the cat sat in the mat",  # preposition
+        "the girl which we saw is old",  # which is for animals
+        "today the cat sat on the mat",  # today and a past form
+        "yesterday the cat is old",
+        "yesterday the cat which we saw yesterday sat on the mat",  # one time is enough
+        "the cat which chased is old",
+        "the cat near the dogs near the birds is old",
+        "the old small cat is old",
+        "the cat is very very old",
+        "the cat is old today",
+        "the cat is old the cat is old",
+        "<pad> the cat is old",
+        "the mat is old",
+    ],
+)
+def test_what_the_grammar_does_not_say_is_not_recognised(text):
+    assert not is_grammatical(text.split())
+
+
+class EveryChoice:
+    """Stands for a random.Random: takes every choice in turn, so that a generator says everything that it can."""
+
+    def __init__(self):
+        self.path, self.at = [], 0  # of each choice [the option taken, how many there are]
+
+    def choice(self, options):
+        if self.at == len(self.path):
+            self.path.append([0, len(options)])
+        self.at += 1
+        return options[self.path[self.at - 1][0]]
+
+    def random(self):
+        return self.choice((0.1, 0.5, 0.9))  # one number between any two limits in the grammar
+
+    def randrange(self, n):
+        return self.choice(range(n))
+
+    def next(self):
+        """Whether there is another way."""
+        while self.path and self.path[-1][0] + 1 == self.path[-1][1]:
+            self.path.pop()
+        if self.path:
+            self.path[-1][0] += 1
+        self.at = 0
+        return bool(self.path)
+
+
+@pytest.fixture
+def small_language(monkeypatch):
+    """All sentences of the same grammar with fewer words."""
+    smaller = {"BEINGS": [("cat", "cats"), ("girl", "girls")], "ANIMALS": [("cat", "cats")], "ADJECTIVES": ("old",)}
+    smaller |= {"PRONOUNS": ("we",), "RELATIVE_VERBS": ("saw",), "PLACES": {"on": ("mat",), "in": ("box",)}}
+    smaller["VERBS"] = {("eats", "eat", "ate"): ("bread",), ("sits", "sit", "sat"): ()}
+    for name, words in smaller.items():
+        monkeypatch.setattr(toy_language, name, words)
+    toy_language._grammar.cache_clear()
+    every, found = EveryChoice(), set()
+    found.add(str(random_sentence(every)))
+    while every.next():
+        found.add(str(random_sentence(every)))
+    yield found
+    toy_language._grammar.cache_clear()
+
+
+def test_all_that_can_be_said_is_recognised_and_what_is_recognised_can_be_said(small_language):
+    """Every sentence; and whatever is recognised among all that differ from one in a word, or by a word more or less."""
+    assert len(small_language) > 4000 and all(is_grammatical(text.split()) for text in small_language)
+    words, found = sorted({word for text in small_language for word in text.split()}), 0
+    for text in random.Random(1).sample(sorted(small_language), 100):
+        old = text.split()
+        for i in range(len(old) + 1):
+            changed = [[*old[:i], word, *old[i + rest :]] for word in words for rest in (0, 1)] + [old[:i] + old[i + 1 :]]
+            recognised = {" ".join(new) for new in changed if is_grammatical(new)}
+            assert recognised <= small_language, recognised - small_language
+            found += len(recognised - {text})
+    assert found > 200  # and there were many such
 
 
 def shape(words):

@@ -6,62 +6,59 @@
 # 3. stacks of up to 48 blocks with and without residuals, and whether "the derivative is always at least 1" is true;
 # 4. LayerNorm against BatchNorm, GELU against ReLU, and a feed-forward network that sees one token at a time;
 # 5. pre-norm against post-norm, with and without warm-up: which of them trains at which learning rate;
-# 6. where the parameters are, and PyTorch's own block with the same weights.
+# 6. two blocks that write: a tiny GPT, its temperature, and the cache that makes it fast.
+#
+# One run is one random start. Where the lab speaks of many starts, it says what a study of them has found.
 
 # %%
 """Lab 4 - The Transformer block, opened up: what does each of its parts do, and what breaks without it?
 
 Run it:      python 04_transformer_block.py
 Then try:    python 04_transformer_block.py --out trial --norm pre
-             python 04_transformer_block.py --out trial --heads 8 --d-ff 32
-It writes:   04_transformer_dataflow, 04_attention_patterns, 04_residual_effect, 04_norm_and_activation,
-             04_pre_vs_post_norm and 04_results.json
+             python 04_transformer_block.py --out trial --heads 8 --d-ff 32 --prompt "the cat which"
+It writes:   six figures, 04_*.png, and 04_results.json
 """
 
-import argparse
 import sys
 from pathlib import Path
 
 # common/ stands beside this folder. A notebook has no __file__; it starts in this folder.
 sys.path.insert(0, str(Path(globals().get("__file__", "notebook")).resolve().parents[1]))
-from common.command_line import Parser, whole_number
+from common.command_line import Parser, divisor_of, sentence_of, whole_number
 from common.lab import Lab
+from common.toy_language import MAX_WORDS, VOCABULARY
 
 D_MODEL = 32
 
 
-def heads(text: str) -> int:
-    """argparse type: a number of heads that divides the model width and can be drawn."""
-    if text not in ("1", "2", "4", "8"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not 1, 2, 4 or 8 (heads must divide the model width, {D_MODEL})")
-    return int(text)
-
-
 def add_arguments(parser: Parser) -> None:
-    parser.add_argument("--heads", type=heads, default=4, metavar="H", help="of the word block: 1, 2, 4 or 8; default: 4")
+    parser.add_argument("--heads", type=divisor_of(D_MODEL, 8), default=4, metavar="H", help="of the word block; default: 4")
     parser.add_argument("--d-ff", type=whole_number(1, 1024), default=128, metavar="N", help="its inner width; default: 128")
     parser.add_argument("--norm", choices=("post", "pre"), default="post", help="of the word block; default: post")
+    words = sentence_of(VOCABULARY[2:], most=MAX_WORDS - 4)  # without padding and mask, and with room to go on
+    start = ["the", "cat", "which", "the", "dogs", "chased"]
+    parser.add_argument("--prompt", type=words, default=start, metavar='"..."', help="how the sentences of section 6 begin")
 
 
 lab = Lab(4, globals(), add_arguments)
 
 # %%
 import copy
-import itertools
-import math
-from collections.abc import Callable, Iterable, Sequence
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from common.attention import causal_mask, scaled_dot_product_attention
+from common.gpt import END, NOTHING, GPTParts, as_words, empty_cache, judge, measure_cache, next_words, shares_of_kinds
 from common.jacobian import jacobian
+from common.opened import change_by_others, count_parameters, measure_flow, measure_heads, moved_by_one, refuses
 from common.progress import progress
-from common.stacks import SineModel, gradients_by_depth, make_stack, sines, train_sines
-from common.toy_language import IDS, MaskedWordModel, Sentence, encode, fill_gaps, sentences, train_masked_words
-from common.transformer import ACTIVATIONS, NORMS, TransformerBlock, torch_block
-from week6.figures.transformer_block import draw_flow, draw_heads, draw_norm_and_activation, draw_residuals, draw_warmup
+from common.stacks import make_stack, measure_activation, measure_depth, measure_schedule, sines
+from common.toy_language import IDS, MaskedWordModel, encode, is_grammatical, sentences, train_masked_words
+from common.training import train
+from common.transformer import ACTIVATIONS, NORMS, torch_block
+from week6.figures import transformer_block as draw
 
 # %% [markdown]
 # ## The blocks that are opened up
@@ -83,24 +80,25 @@ if lab:
         untrained[norm] = copy.deepcopy(model).requires_grad_(False)
         losses = train_masked_words(model, n_steps, lab.seed("words"), label=f"training a {norm}-norm block")
         trained[norm] = model.requires_grad_(False)  # from here on it is only looked at
-        lab.say(f"A {norm}-norm block, {n_steps} steps: the loss goes from {losses[0]:.2f} to {losses[-1]:.2f}.")
+    lab.say(f"Two blocks have learned to fill gaps in sentences ({n_steps} steps each).")
     model = trained[lab.options.norm]
     x = model.embed(encode([WORDS])[0])  # (1, T, d_model): the sentence as it enters the block
 
 # %% [markdown]
 # ## 1. A sentence on its way through a block
-# Which word does the model put into the gap?
+# Which word does the model put into the gap? And what if the subject, or the other noun, had the other number?
 
 # %%
 if lab.section("1. A sentence on its way through a block"):
-    scores, weights = model(*encode([WORDS]))  # (1, T, vocabulary), (1, H, T, T)
-    shares = scores[0, HIDDEN].softmax(dim=-1)  # (vocabulary,)
-    lab.record("verb.probability", {word: shares[IDS[word]] for word in ("is", "are")})
-    lab.say(
-        '"{sentence}": the trained {norm}-norm block gives "is" {verb.probability.is:.3f}, "are" {verb.probability.are:.3f}.',
-        sentence=" ".join(WORDS),
-        norm=lab.options.norm,
-    )
+    lab.say('Which verb belongs into the gap? The trained {norm}-norm block says "is" or "are":', norm=lab.options.norm)
+    rows = []
+    for key, old, new in (("probability", "", ""), ("other_subject", "cat", "cats"), ("other_noun", "dogs", "dog")):
+        words = [new if word == old else word for word in WORDS]
+        scores, _ = model(*encode([words]))  # (1, T, vocabulary), and the attention weights
+        shares = scores[0, HIDDEN].softmax(dim=-1)  # (vocabulary,)
+        kept = lab.record(f"verb.{key}", {word: shares[IDS[word]] for word in ("is", "are")})
+        rows.append([" ".join(words), *kept.values()])
+    lab.table(["", "is", "are"], rows, digits=3)
 
 # %% [markdown]
 # A block is two lines. A sub-layer, attention or the feed-forward network, changes what comes in; `x +`, the *residual*, adds
@@ -108,7 +106,8 @@ if lab.section("1. A sentence on its way through a block"):
 # (post-norm), GPT-2 and later models put it in front of the sub-layer (pre-norm). What comes out has the shape of what came
 # in, so that any number of blocks can be stacked.
 #
-# Take a part away, run the cell again, and see that it is no longer our `TransformerBlock`.
+# Take a part away, run the cell again, and see that it is no longer our `TransformerBlock`, nor PyTorch's
+# `nn.TransformerEncoderLayer` with the same weights.
 
 # %%
 if lab:
@@ -122,40 +121,32 @@ if lab:
     y = h + pre.feed_forward(pre.norm_2(h))
     differences.append((y - pre(x)[0]).abs().max())
 
-    lab.say("Difference to TransformerBlock: {:.0e} (post-norm) and {:.0e} (pre-norm).".format(*differences))
+    theirs = torch_block(model.block).requires_grad_(False)
+    lab.record("torch_difference", (model.block(x)[0] - theirs(x)).abs().max())
+    counts = lab.record("parameters", count_parameters(model.block))
+    lab.record("parameters.block", sum(counts.values()))
+    lab.say(
+        "Difference to TransformerBlock {difference:.0e}, to PyTorch's {torch_difference:.0e}; {parameters.block:,.0f} "
+        "parameters.",
+        difference=max(differences),
+    )
 
 # %% [markdown]
 # Every intermediate result has the same shape, a row of features a token, so that the seven stages can be compared. "After
-# LayerNorm a token has mean 0 and variance 1", one says. That is what its formula computes (last column of the table). What
+# LayerNorm a token has mean 0 and variance 1", one says. That That is what its formula computes.. What
 # comes out has been through $\gamma$ and $\beta$ as well, which are trained and set the scale for the next stage.
 
 # %%
-
-
-@torch.no_grad()
-def measure_flow(block: TransformerBlock, x: Tensor) -> dict[str, dict[str, Tensor]]:
-    """For each stage of x (1, T, d_model) its "features" (T, d_model) and each token's "mean" and "variance" over them (T,);
-    after a norm also "plain_variance": the variance that the norm gives without its gamma and beta."""
-    found, before = {}, None
-    for name, batch in block.stages(x).items():
-        features = batch[0]  # (T, d_model)
-        mean, variance = features.mean(dim=-1), features.var(dim=-1, unbiased=False)  # (T,) each
-        found[name] = {"features": features, "mean": mean, "variance": variance}
-        if name.startswith("norm"):
-            found[name]["plain_variance"] = F.layer_norm(before, before.shape[-1:]).var(dim=-1, unbiased=False)
-        before = features
-    return found
-
-
 if lab:
     flow = measure_flow(model.block, x)
-    rows = []
     for name, stage in flow.items():
-        means = {key: tokens.mean() for key, tokens in stage.items() if key != "features"}
-        means = lab.record(f"dataflow.{name.replace(' ', '_')}", means)
-        rows.append([name, means["mean"], means["variance"], means.get("plain_variance", "")])
-    lab.table(["stage", "mean", "variance", "variance before gamma and beta"], rows, digits=3)
-    fig = draw_flow(flow, WORDS, lab.options.norm)
+        means = {key: tokens.mean() for key, tokens in stage.items() if key != "features"}  # over the tokens
+        lab.record(f"dataflow.{name.replace(' ', '_')}", means)
+    lab.say(
+        "Is the variance 1 after LayerNorm? Before gamma and beta {dataflow.norm_2.plain_variance:.2f}, after them "
+        "{dataflow.norm_2.variance:.2f}."
+    )
+    fig = draw.flow(flow, WORDS, lab.options.norm)
     lab.figure(fig, "04_transformer_dataflow")
 
 # %% [markdown]
@@ -165,41 +156,28 @@ if lab:
 # goes to its subject?
 
 # %%
-
-
-@torch.no_grad()
-def measure_heads(model: MaskedWordModel, test: Sequence[Sentence]) -> dict[str, Tensor]:
-    """Over sentences with a hidden verb: "accuracy" of its number; by head (H,) the "entropy" of the verb's attention, as a
-    share of the largest possible, and its attention to the "subject". With the "weights" (H, T, T) for WORDS."""
-    right, weights = fill_gaps(model, test, "agreement")  # (B,), (B, H, T)
-    largest = torch.tensor([math.log(len(sentence.words)) for sentence in test])
-    subjects = torch.tensor([sentence.at["subject"] for sentence in test])
-    return {
-        "accuracy": right.float().mean(),
-        "entropy": (torch.special.entr(weights).sum(dim=-1) / largest[:, None]).mean(dim=0),
-        "subject": weights[torch.arange(len(test)), :, subjects].mean(dim=0),
-        "weights": model(*encode([WORDS]))[1][0],
-    }
-
-
-# %%
 if lab.section("2. What the heads look at"):
     drawn = sentences(60 if lab.fast else 1500, lab.seed("test sentences"), held_out=True)
     test = [sentence for sentence in drawn if sentence.attractor and "agreement" in sentence.gaps]
-    seen = {"untrained": measure_heads(untrained[lab.options.norm], test), "trained": measure_heads(model, test)}
+    seen, weights = {}, {}
+    for when, word_model in {"untrained": untrained[lab.options.norm], "trained": model}.items():
+        seen[when], weights[when] = measure_heads(word_model, test), word_model(*encode([WORDS]))[1][0]  # (H, T, T)
+        lab.record(f"heads.entropy.{when}", seen[when]["entropy"].mean())
+        lab.record(f"heads.subject_attention.{when}", seen[when]["subject"].max())
     lab.record("heads.accuracy", seen["trained"]["accuracy"])
-    for when, data in seen.items():
-        lab.record(f"heads.entropy.{when}", data["entropy"].mean())
-        lab.record(f"heads.subject_attention.{when}", data["subject"].max())
     lab.say(
-        "{n} held-out sentences in which a noun of the other number stands before the hidden verb; the trained block "
-        "names the right number in {heads.accuracy:.3f} of them. The hidden verb's attention, by head, mean over sentences:",
+        "How much of its attention does a hidden verb give its subject? The head that gives most: "
+        "{heads.subject_attention.untrained:.2f} before training, {heads.subject_attention.trained:.2f} after it; the number "
+        "is right in {heads.accuracy:.3f} of {n} sentences.",
         n=len(test),
     )
-    columns = [seen[when][name].tolist() for name in ("entropy", "subject") for when in seen]
-    rows = [[f"head {h}", *row] for h, row in enumerate(zip(*columns, strict=True))]
-    lab.table(["", "entropy untrained", "trained", "to the subject untrained", "trained"], rows)
-    fig = draw_heads(seen["untrained"], seen["trained"], WORDS, HIDDEN, len(test))
+    if lab.study:
+        lab.say(
+            "Over {heads.accuracy@n} starts: {heads.subject_attention.trained@min:.2f} to "
+            "{heads.subject_attention.trained@max:.2f} (median {heads.subject_attention.trained@median:.2f}); right in "
+            "{heads.accuracy@min:.3f} and more. A little weight is enough, if it falls on the word that knows the answer."
+        )
+    fig = draw.heads(seen, weights, WORDS, HIDDEN, lab.study)
     lab.figure(fig, "04_attention_patterns")
 
 # %% [markdown]
@@ -210,7 +188,7 @@ if lab.section("2. What the heads look at"):
 
 # %%
 if lab.section("3. What residuals are for"):
-    torch.manual_seed(lab.seed("stack 0"))
+    torch.manual_seed(lab.seed("stack"))
     bottom, top = torch.randn(2, 2, 12, D_MODEL)  # (2, 12, d_model) each: what enters at the bottom, the gradient at the top
     stack = make_stack(24, "none", D_MODEL)
     bottom.requires_grad_()
@@ -221,412 +199,361 @@ if lab.section("3. What residuals are for"):
             block.residual = residual
             y, _ = block(y)  # (2, 12, d_model)
         (arrived,) = torch.autograd.grad(y, bottom, grad_outputs=top)  # (2, 12, d_model)
-        left[residual] = (arrived.double().norm() / top.double().norm()).item()
+        left[residual] = (arrived.norm() / top.norm()).item()
     lab.say(f"24 blocks, no norm: {left[True]:.2g} of the gradient arrives with residuals, {left[False]:.0e} without.")
 
 # %% [markdown]
-# Now for stacks of 1 to 48 blocks, without normalisation ("none"), post-norm and pre-norm, from several random starts;
-# `gradients_by_depth` does what stands above for all depths at once. And what becomes of the tokens on the way up? We
-# measure how alike they are by the mean cosine between two tokens of a sequence: 1 if all point the same way.
+# Now for stacks of 1 to 48 blocks, without normalisation ("none"), post-norm and pre-norm; `measure_depth` of
+# `common/stacks.py` does what stands above for all of them. And because such a number depends on the weights that one begins
+# with, for two usual starts: that of PyTorch's `nn.Linear`, and the larger one of Xavier, which `nn.Transformer` uses.
 
 # %%
 DEPTHS = (1, 2, 4, 8, 16, 24, 32, 48)
-AT_24, TOP = DEPTHS.index(24), DEPTHS[-1]
-KINDS = ("none", "post", "pre")
-STACKS = tuple(itertools.product(KINDS, ("residual", "plain")))  # plain: without residuals
+STARTS = {"default": "", "xavier": "_xavier"}  # torch's and Xavier's, and what their records are called
 
-
-def similarity(x: Tensor) -> float:
-    """Mean cosine between two different tokens of a sequence, x (B, T, d): 1 if all point the same way."""
-    unit, n = F.normalize(x, dim=-1), x.shape[1]
-    all_pairs = unit.sum(dim=1).square().sum(dim=-1)  # (B,): |u_1 + ... + u_n|^2 is the sum over all pairs u_i . u_j
-    return ((all_pairs - n) / (n * (n - 1))).mean().item()
-
-
-def measure_stack(blocks: Sequence[nn.Module], x: Tensor, top: Tensor) -> dict[str, list[float]]:
-    """For the first n blocks, n in DEPTHS: the "gradient" left at the bottom, |top^T dy_n/dx| / |top|, with both norms
-    computed in float64, and "naive", the same in the stack's own precision. After 0, 1, ... blocks: the "similarity"."""
-    gradients, levels = gradients_by_depth(blocks, x, top, DEPTHS)
-    return {
-        "gradient": [(g.double().norm() / top.double().norm()).item() for g in gradients],
-        "naive": [(g.norm() / top.norm()).item() for g in gradients],
-        "similarity": [similarity(level) for level in levels],
-    }
-
-
-def measure_depth(seeds: Sequence[int], n_sequences: int = 2) -> dict[tuple[str, str], dict[str, np.ndarray]]:
-    """`measure_stack` in float32 for each of STACKS, arrays (seeds, depths), and ("none", "float64"): plain in float64."""
-    runs = {case: [] for case in (*STACKS, ("none", "float64"))}
-    for norm, seed in itertools.product(KINDS, seeds):
-        torch.manual_seed(seed)
-        x, top = torch.randn(2, n_sequences, 12, D_MODEL)  # (n_sequences, 12, d_model) each
-        blocks = make_stack(TOP, norm, D_MODEL)  # the same weights with residuals and without
-        for kind in ("residual", "plain"):
-            for block in blocks:
-                block.residual = kind == "residual"
-            runs[norm, kind].append(measure_stack(blocks, x, top))
-        if norm == "none":
-            runs[norm, "float64"].append(measure_stack(blocks.double(), x.double(), top.double()))
-    return {case: {name: np.array([r[name] for r in some]) for name in some[0]} for case, some in runs.items()}
-
-
-# %%
 if lab:
-    n_seeds, n_sequences = (1, 1) if lab.fast else (11, 2)
-    by_depth = measure_depth([lab.seed(f"stack {i}") for i in range(n_seeds)], n_sequences)
-    gradient = {case: np.median(data["gradient"], axis=0) for case, data in by_depth.items()}  # (depths,) each
-    for (norm, kind), values in gradient.items():
-        key = f"gradient_float64.{norm}.plain" if kind == "float64" else f"gradient.{norm}.{kind}"
-        lab.record(key, {f"depth_{n}": value for n, value in zip(DEPTHS, values, strict=True)})
-    lab.say(f"What is left of the gradient, with residuals and without them (float32; median over seeds: {n_seeds}):")
-    header = ["blocks", *(f"{norm}, {'with' if kind == 'residual' else 'without'}" for norm, kind in STACKS)]
-    lab.table(header, [[n, *(f"{gradient[case][i]:.1e}" for case in STACKS)] for i, n in enumerate(DEPTHS)])
+    by_depth = {start: measure_depth(lab.seed("stack"), DEPTHS, D_MODEL, start) for start in STARTS}
+    for start, suffix in STARTS.items():
+        for (norm, kind), data in by_depth[start].items():
+            lab.record(f"gradient{suffix}.{norm}.{kind}", {f"depth_{n}": share for n, share in data["gradient"].items()})
+            lab.record(f"similarity{suffix}.{norm}.{kind}", {f"depth_{n}": data["similarity"][n] for n in DEPTHS})
+        alike = {kind: by_depth[start]["post", kind]["similarity"][12] for kind in ("residual", "plain")}
+        lab.record(f"rank{suffix}", {kind: {"similarity": value} for kind, value in alike.items()})
+    rows = []
+    for norm in ("none", *NORMS):
+        shares = [by_depth[start][norm, kind]["gradient"][24] for start in STARTS for kind in ("residual", "plain")]
+        rows.append([f"norm: {norm}", *(f"{share:.1e}" for share in shares)])
+    lab.say("How much of the gradient is left after 24 blocks, with and without residuals?")
+    lab.table(["", "torch's start: with", "without", "Xavier: with", "without"], rows)
 
 # %% [markdown]
-# Without normalisation and without residuals the gradient vanishes, as the textbooks say: float32 cannot hold numbers so
-# small. (Its length has to be computed in float64, for the squares underflow first.) The other columns say what the
-# textbooks do not: residuals are not alone in keeping the gradient alive.
-
-# %%
-if lab:
-    naive = np.median(by_depth["none", "plain"]["naive"][:, AT_24])
-    lab.record("gradient.none.plain.float32_norm.depth_24", naive)
-    for norm in NORMS:
-        seeds = by_depth[norm, "plain"]["gradient"][:, AT_24]
-        lab.record(f"gradient_seeds.{norm}.plain.depth_24", {"lowest": seeds.min(), "highest": seeds.max()})
-    lab.say(
-        "No norm, no residuals: after 48 blocks float32 holds {gradient.none.plain.depth_48:.0e}, float64 "
-        "{gradient_float64.none.plain.depth_48:.0e}. With normalisation and no residuals {gradient.post.plain.depth_24:.2g} "
-        "(post) and {gradient.pre.plain.depth_24:.2g} (pre) are left after 24; with them {gradient.post.residual.depth_24:.2g} "
-        "and {gradient.pre.residual.depth_24:.2g}."
-    )
-
-# %% [markdown]
+# Without normalisation and without residuals the gradient vanishes, as the textbooks say, from either start. The other columns
+# say what the textbooks do not: residuals are not alone in keeping the gradient alive, and without a norm they let it grow.
+#
 # And the tokens? They start as independent random vectors. An untrained head looks at all words alike, so every token gets
-# nearly the same average (and the same biases). `x +` keeps them apart, for a while.
+# nearly the same average (and the same biases). `x +` keeps them apart, for a while. We measure how alike they are by the mean
+# cosine between two tokens of a sequence: 1 if all point the same way.
 
 # %%
 if lab:
-    alike = {case: np.median(by_depth[case]["similarity"], axis=0) for case in STACKS}  # (TOP + 1,) each
-    for (norm, kind), values in alike.items():
-        lab.record(f"similarity.{norm}.{kind}", {f"depth_{n}": values[n] for n in DEPTHS})
-    lab.record("rank", {kind: {"similarity": alike["post", kind][12]} for kind in ("residual", "plain")})
-    lab.say("How alike the tokens of a sequence are (mean cosine):")
-    lab.table(header, [[n, *(float(alike[case][n]) for case in STACKS)] for n in DEPTHS], digits=3)
     lab.say(
-        "Post-norm after 12 blocks: {rank.plain.similarity:.3f} without residuals, {rank.residual.similarity:.2f} with them. "
-        "Residuals delay it: at 48 blocks it is {similarity.post.residual.depth_48:.2f} (post) and "
-        "{similarity.pre.residual.depth_48:.2f} (pre)."
+        "How alike are the tokens after 12 post-norm blocks (1: all the same)? torch's start: {rank.residual.similarity:.2f} "
+        "with residuals, {rank.plain.similarity:.3f} without; Xavier's: {rank_xavier.residual.similarity:.2f} and "
+        "{rank_xavier.plain.similarity:.3f}."
     )
 
 # %% [markdown]
 # One often reads: $y = x + F(x)$, so $dy/dx = 1 + dF/dx$ is always at least 1. For vectors $dF/dx$ is a matrix, the Jacobian.
 # Its singular values say by how much the block stretches a small change of its input, direction by direction. Were the
-# sentence true, none of $I + dF/dx$ could be below 1. We ask the trained blocks and their parts.
-
-# %%
-BLOCK, BRANCHES = "pre-norm block, x + F(x)", "F(x) alone"
-
-
-def measure_jacobian(models: dict[str, MaskedWordModel], texts: Sequence[Sentence]) -> dict[str, list[Tensor]]:
-    """Singular values (T d_model,) of the Jacobian of trained blocks and their parts, in float64, for each sentence: by how
-    much they stretch the directions of their input."""
-    pre, post = (copy.deepcopy(models[norm]).double().requires_grad_(False) for norm in ("pre", "post"))
-    block, found = pre.block, {}
-    for sentence in texts:
-        tokens = encode([sentence.words])[0]
-        x, h = pre.embed(tokens), block.stages(pre.embed(tokens))["add 1"]
-        cases = {
-            "x + Attention(LN(x))": (lambda x: x + block.attention(block.norm_1(x))[0], x),
-            "h + FFN(LN(h))": (lambda h: h + block.feed_forward(block.norm_2(h)), h),
-            BLOCK: (lambda x: block(x)[0], x),
-            BRANCHES: (lambda x: block(x)[0] - x, x),
-            "post-norm block": (lambda x: post.block(x)[0], post.embed(tokens)),
-        }
-        for name, (function, at) in cases.items():
-            found.setdefault(name, []).append(torch.linalg.svdvals(jacobian(function, at)))
-    return found
-
+# sentence true, none of $I + dF/dx$ could be below 1. We ask the trained pre-norm block.
 
 # %%
 if lab:
-    stretched = measure_jacobian(trained, sentences(1 if lab.fast else 5, lab.seed("jacobian"), held_out=True))
-    singular = {name: torch.cat(parts).round(decimals=12) for name, parts in stretched.items()}
-    shrunk = {name: (v < 0.99).double().mean().item() for name, v in singular.items()}
-    lab.say(f"Singular values of the Jacobian, in float64 (held-out sentences: {len(stretched[BLOCK])}):")
-    rows = []
-    for name, v in singular.items():
-        rows.append([name, f"{v.min():.2g}", f"{v.median():.2g}", f"{v.max():.2g}", shrunk[name]])
-    lab.table(["", "smallest", "median", "largest", "share below 0.99"], rows)
-
-# %% [markdown]
-# The claim is false: $dF/dx$ may take away as well as add. What `x +` does is to lift the small singular values.
-
-# %%
-if lab:
-    smallest = lab.record("jacobian.min_singular_value", np.median([v.min() for v in stretched[BLOCK]]))
-    lab.record("jacobian.share_below_0.99", shrunk[BLOCK])
-    lab.record("jacobian", {"median": singular[BLOCK].median(), "median_of_branches": singular[BRANCHES].median()})
-    lab.record("jacobian.largest", {"block": singular[BLOCK].max(), "branches": singular[BRANCHES].max()})
+    block = trained["pre"].block
+    functions = {"x + F(x)": lambda x: block(x)[0], "F(x) alone": lambda x: block(x)[0] - x}
+    texts = sentences(1 if lab.fast else 3, lab.seed("jacobian"), held_out=True)
+    inputs = [trained["pre"].embed(encode([text.words])[0]) for text in texts]  # (1, T, d_model) each
+    singular = {}  # of all the sentences, (directions,)
+    for name, function in functions.items():
+        singular[name] = torch.cat([torch.linalg.svdvals(jacobian(function, x)) for x in inputs]).sort().values
+    whole, alone = singular.values()
+    lab.record("jacobian", {"min_singular_value": whole[0], "share_below_0.99": (whole < 0.99).double().mean()})
+    lab.record("jacobian", {"median": whole.median(), "median_of_branches": alone.median()})
+    lab.record("jacobian.largest", {"block": whole[-1], "branches": alone[-1]})
     lab.say(
-        "Always at least 1? {verdict}. The pre-norm block shrinks {jacobian.share_below_0.99:.2f} of its directions below "
-        "0.99, the smallest value of a sentence (median over sentences) is {jacobian.min_singular_value:.2g}. The median is "
-        "{jacobian.median_of_branches:.2g} for F alone and {jacobian.median:.2g} with x, the largest "
-        "{jacobian.largest.branches:.3g} and {jacobian.largest.block:.3g}. Values of 0: directions that LayerNorm removes.",
-        verdict="No" if smallest < 1 else "Here, yes",
+        f"By how much does a trained pre-norm block stretch its input (sentences: {len(texts)})? By "
+        "{jacobian.min_singular_value:.2g} to {jacobian.largest.block:.3g}; {jacobian.share_below_0.99:.2f} of the directions "
+        "shrink."
     )
-    fig = draw_residuals(by_depth, {name: stretched[name] for name in (BLOCK, BRANCHES)}, DEPTHS, at=24)
+    fig = draw.residuals(by_depth, singular, DEPTHS, 24, lab.study)
     lab.figure(fig, "04_residual_effect")
 
 # %% [markdown]
 # ## 4. Normalisation and the feed-forward network
 # LayerNorm takes mean and variance over the features of *one token*:
 # $$\mathrm{LN}(x) = \gamma \frac{x - \mu}{\sqrt{\sigma^2 + \epsilon}} + \beta$$
-# BatchNorm has the same formula, but takes them over *the batch*, feature by feature. So what happens to a sample when the
-# others of its batch are replaced? Our samples are the subjects of held-out sentences.
+# BatchNorm has the same formula, but takes them over *the batch*, feature by feature, over all tokens of all its sentences. So
+# what happens to a sentence when the others of its batch are replaced? (In training, that is. Later BatchNorm uses averages
+# that it has collected.)
 
 # %%
-BATCHES = (2, 4, 8, 16, 32, 64, 128, 256)
+BATCHES = (2, 4, 8, 16, 32, 64, 128)
 
-
-def layer_norm(x: Tensor, norm: nn.LayerNorm, *, unbiased: bool = False) -> Tensor:
-    """gamma (x - mean) / sqrt(variance + eps) + beta over the features of each token."""
-    mean, variance = x.mean(dim=-1, keepdim=True), x.var(dim=-1, keepdim=True, unbiased=unbiased)  # (..., 1) each
-    return norm.weight * (x - mean) / torch.sqrt(variance + norm.eps) + norm.bias
-
-
-@torch.no_grad()
-def change_by_others(norm: nn.Module, samples: Tensor, size: int, generator: torch.Generator, n: int) -> float:
-    """Root mean square change of a sample's normalised features when the size - 1 others of its batch are replaced; over
-    the first n samples, the others are drawn from the rest."""
-    changes = []
-    for sample in samples[:n, None]:  # (1, d_model)
-        batches = [samples[torch.randint(n, len(samples), (size - 1,), generator=generator)] for _ in range(2)]
-        one, two = (norm(torch.cat([sample, others]))[0] for others in batches)  # (d_model,) each
-        changes.append((one - two).square().mean())
-    return torch.stack(changes).mean().sqrt().item()
-
-
-# %%
 if lab.section("4. Normalisation and the feed-forward network"):
-    texts = sentences(200, lab.seed("samples"), held_out=True)
-    samples = torch.stack([model.embed(encode([t.words])[0])[0, t.at["subject"]] for t in texts])  # (200, d_model)
+    drawn = sentences(300, lab.seed("samples"), held_out=True)
+    texts = [model.embed(encode([text.words])[0])[0] for text in drawn]  # (T, d_model) each
     norms = {"LayerNorm": nn.LayerNorm(D_MODEL), "BatchNorm": nn.BatchNorm1d(D_MODEL)}  # fresh, in training mode
     n = 4 if lab.fast else 40
     changes = {}
     for name, norm in norms.items():
-        changes[name] = {b: change_by_others(norm, samples, b, lab.generator("batch"), n) for b in BATCHES}
+        changes[name] = {b: change_by_others(norm, texts, b, lab.generator("batch"), n) for b in BATCHES}
         lab.record(f"others_replaced.{name.lower()}", {f"batch_{b}": change for b, change in changes[name].items()})
-    lab.say("Root mean square change of a sample's normalised features (about 1 in size) when all others are drawn anew:")
-    lab.table(["batch", *norms], [[b, *(changes[name][b] for name in norms)] for b in BATCHES], digits=3)
+    lab.say(
+        "How far does a sentence move (1: the size of a feature) when all others of its batch are replaced? With BatchNorm "
+        "{others_replaced.batchnorm.batch_8:.2f} in a batch of 8, {others_replaced.batchnorm.batch_128:.2f} in one of 128; "
+        "with LayerNorm {others_replaced.layernorm.batch_8:.2g}."
+    )
 
 # %% [markdown]
-# A batch of one has no spread over the batch at all. And is the formula above right? PyTorch's `nn.LayerNorm` must give the
-# same, here with the trained $\gamma$ and $\beta$. A classic slip is the unbiased variance, which divides by one less.
+# A single token, as when a model writes word by word, has no spread over the batch at all. And is the formula above right?
+# PyTorch's `nn.LayerNorm` must give the same, here with the trained $\gamma$ and $\beta$.
 
 # %%
 if lab:
-    answers = dict.fromkeys(norms, "")
-    for name, norm in norms.items():
-        try:
-            norm(samples[:1])
-        except ValueError as error:
-            answers[name] = str(error)
-    lab.record("batch_of_one.refused", {name.lower(): bool(answer) for name, answer in answers.items()})
-    lab.say("A batch of one: " + "; ".join(f"{n} {f'refuses it ({a})' if a else 'takes it'}" for n, a in answers.items()) + ".")
-    norm = model.block.norm_1
-    right, wrong = ((layer_norm(samples, norm, unbiased=u) - norm(samples)).abs().max() for u in (False, True))
-    lab.record("layernorm", {"difference": right, "difference_unbiased": wrong})
-    lab.say(
-        "The formula of LayerNorm against nn.LayerNorm: difference {layernorm.difference:.0e}; with the unbiased variance "
-        "{layernorm.difference_unbiased:.2g}."
-    )
+    refused = {name: refuses(norm, texts[0][:1]) for name, norm in norms.items()}
+    lab.record("batch_of_one.refused", {name.lower(): no for name, no in refused.items()})
+    lab.say("A single token: " + " ".join(f"{name} {'refuses' if no else 'takes'} it." for name, no in refused.items()))
+
+    token, norm = texts[0], model.block.norm_1  # (T, d_model)
+    mean, variance = token.mean(dim=-1, keepdim=True), token.var(dim=-1, keepdim=True, unbiased=False)  # (T, 1) each
+    by_formula = norm.weight * (token - mean) / torch.sqrt(variance + norm.eps) + norm.bias  # (T, d_model)
+    lab.record("layernorm.difference", (by_formula - norm(token)).abs().max())
 
 # %% [markdown]
 # The feed-forward network takes each token to a wider layer and back:
 # $$\mathrm{FFN}(x) = \mathrm{GELU}(x W_1 + b_1)\,W_2 + b_2$$
-
-# %%
-if lab:
-    first, gelu, _, second = model.block.feed_forward  # d_model to d_ff, activation, (dropout,) d_ff to d_model
-    hidden = gelu(x @ first.weight.T + first.bias)  # (1, T, d_ff)
-    by_hand = hidden @ second.weight.T + second.bias  # (1, T, d_model)
-    difference = (by_hand - model.block.feed_forward(x)).abs().max()
-    lab.say(f"The formula of the feed-forward network against the layer: difference {difference:.0e}.")
-
-# %% [markdown]
 # It takes each token alone; attention does not. To see the difference, give one token the features of another, and look which
 # outputs move.
 
 # %%
-REPLACED, REPLACEMENT = WORDS.index("cat"), WORDS.index("dogs")
-
-
-def moved_by_one(layer: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """How far each token's output moves (T,), as a share of its length, when one token of x (1, T, d_model) changes."""
-    changed = x.clone()
-    changed[:, REPLACED] = x[:, REPLACEMENT]
-    before, after = layer(x)[0], layer(changed)[0]  # (T, d_model) each
-    return (after - before).norm(dim=-1) / before.norm(dim=-1)
-
-
 if lab:
-    stages = list(model.block.stages(x).items())
-    entering = {name: before for (_, before), (name, _) in itertools.pairwise(stages)}  # a sub-layer gets the stage before it
-    moved = {
-        "attention": moved_by_one(lambda x: model.block.attention(x)[0], entering["attention"]),
-        "feed-forward": moved_by_one(model.block.feed_forward, entering["feed-forward"]),
-    }
-    others = {name.replace("-", "_"): np.delete(m.numpy(), REPLACED).max() for name, m in moved.items()}
-    lab.record("other_tokens_move", others)
+    first, gelu, _, second = model.block.feed_forward  # d_model to d_ff, activation, (dropout,) d_ff to d_model
+
+    def feed_forward(x: Tensor) -> Tensor:
+        return gelu(x @ first.weight.T + first.bias) @ second.weight.T + second.bias
+
+    swap = WORDS.index("cat"), WORDS.index("dogs")
+    layers = {"attention": lambda x: model.block.attention(x)[0], "feed-forward": feed_forward}
+    moved = {name: moved_by_one(layer, x, *swap) for name, layer in layers.items()}  # (T,) each
+    others = [i for i in range(len(WORDS)) if i != swap[0]]
+    lab.record("other_tokens_move", {name.replace("-", "_"): m[others].max() for name, m in moved.items()})
     lab.say(
-        f'"{WORDS[REPLACED]}" gets the features of "{WORDS[REPLACEMENT]}". The output of another token moves by up to '
-        "{other_tokens_move.attention:.2f} of its length in attention, by {other_tokens_move.feed_forward:.2g} in the "
-        "feed-forward network."
+        '"cat" gets the features of "dogs". Another token moves by up to {other_tokens_move.attention:.2f} of its length in '
+        "attention, by {other_tokens_move.feed_forward:.2g} in the feed-forward network."
     )
 
 # %% [markdown]
 # The activation between the two layers: ReLU drops what is negative, GELU lets a little of it through. A unit that is never
 # above 0, whatever the input, is *silent*. If the slope of its activation is 0 everywhere, too (below 0.01, say), no gradient
 # reaches its weights any more: it is *dead*. A silent ReLU unit is dead, a silent GELU unit need not be. How many are there
-# after training? We train one block on a small task of `common/stacks.py`: eight values of a random sine, what is the ninth?
-
-# %%
-UNIT_RATES = (0.0, 0.01, 0.1)  # learning rates; 0: untrained
-
-
-def measure_units(model: SineModel, x: Tensor) -> dict[str, float]:
-    """Shares of the hidden units of the first block: "silent", never above 0 on any token of x, and "dead", with a slope
-    of the activation below 0.01 on every token, so that hardly any gradient reaches their weights."""
-    block = model.blocks[0]
-    first, activation = block.feed_forward[0], block.feed_forward[1]
-    z = first(block.stages(model.embed(x))["norm 1"]).flatten(0, 1).detach().requires_grad_()  # (B T, d_ff)
-    (slope,) = torch.autograd.grad(activation(z).sum(), z)
-    silent, dead = z.amax(dim=0) <= 0, slope.abs().amax(dim=0) < 0.01
-    return {"silent": silent.float().mean().item(), "dead": dead.float().mean().item()}
-
-
-def measure_activations(
-    seeds: Sequence[int], n_steps: int, rates: Sequence[float] = UNIT_RATES
-) -> dict[tuple[str, float], dict[str, list[float]]]:
-    """`measure_units` of one post-norm block, for each activation at each of the rates, a list over the seeds."""
-    found, (x, _) = {}, sines(256, torch.Generator().manual_seed(seeds[0] + 1))
-    for activation, rate, seed in itertools.product(ACTIVATIONS, rates, seeds):
-        torch.manual_seed(seed)
-        model = SineModel(1, "post", activation)
-        if rate:
-            train_sines(model, seed, n_steps, lr=rate)
-        for name, share in measure_units(model, x).items():
-            found.setdefault((activation, rate), {}).setdefault(name, []).append(share)
-    return found
-
+# after training, and do they cost anything? We train one block on a small task of `common/stacks.py`: eight values of a random
+# sine, what is the ninth? The learning rate is the best of 0.003, 0.01 and 0.03 for either activation.
 
 # %%
 if lab:
-    n_seeds, n_steps = (1, 4) if lab.fast else (3, 80)
-    units = measure_activations([lab.seed(f"units {i}") for i in range(n_seeds)], n_steps)
-    rows = []
-    for (activation, rate), shares in units.items():
-        when, name = (f"lr_{rate:g}", f"rate {rate:g}") if rate else ("untrained", "untrained")
-        means = lab.record(f"units.{activation}.{when}", {share: np.mean(values) for share, values in shares.items()})
-        rows.append([f"{ACTIVATIONS[activation].__name__}, {name}", *means.values()])
-    lab.say(f"Hidden units that are silent and that are dead (mean share; seeds: {n_seeds}):")
-    lab.table(["", "silent", "dead"], rows)
-    fig = draw_norm_and_activation(changes, moved, WORDS, REPLACED, REPLACEMENT, units, batch=8)
+    test_sines = sines(512, lab.generator("units"))
+    units = {}
+    for name in ACTIVATIONS:
+        found = measure_activation(name, 0.01, lab.seed("units"), 4 if lab.fast else 80, test_sines)
+        units[name] = lab.record(f"units.{name}", found)
+    lab.say(
+        "How many hidden units are dead after training, and what is the loss? ReLU: {units.relu.dead:.2f} and "
+        "{units.relu.loss:.3f}. GELU: {units.gelu.dead:.2f} and {units.gelu.loss:.3f}."
+    )
+    if lab.study:
+        lab.say(
+            "Over {units.relu.dead@n} starts {units.relu.dead@median:.2f} of the ReLU units are dead after training and "
+            "{units.gelu.dead@median:.2f} of the GELU units; ReLU has the smaller loss in {fewer} of them.",
+            fewer=lab.study.count("units.relu.loss", "units.gelu.loss", where=lambda relu, gelu: relu < gelu),
+        )
+    fig = draw.norm_and_activation(changes, moved, WORDS, swap, units, 8, lab.study)
     lab.figure(fig, "04_norm_and_activation")
 
 # %% [markdown]
 # ## 5. Pre-norm against post-norm
-# Which form is easier to train? Stacks of both learn the sine task of `common/stacks.py`: eight values of a random sine, what
-# is the ninth? *Warm-up* ("warm") raises the learning rate from a small one to its highest in the first tenth of the steps;
-# "cold" starts at the highest. Else only the last LayerNorm differs, which pre-norm needs. So "pre-norm needs less warm-up"
-# becomes something to count: a run has failed if it ends not much better than predicting the mean.
+# Which form is easier to train? Stacks of both learn the sine task. *Warm-up* ("warm") raises the learning rate from a small
+# one to its highest in the first tenth of the steps; "cold" starts at the highest. Else only the last LayerNorm differs, which
+# pre-norm needs. A run has *failed* if it ends not much better than predicting the mean (above 0.9 of its loss). One run is one
+# start; how often a stack fails, the study has counted.
 
 # %%
-RATES = (0.005, 0.01, 0.02)
+RATES = (0.003, 0.01, 0.03)
 SCHEDULES = {"warm": 0.1, "cold": 0.0}
-CASES = tuple(itertools.product(NORMS, SCHEDULES))
-FAILED = 0.9  # failed, "diverged": the final loss is not finite or above this share of what predicting the mean gives
+CASES = tuple((norm, schedule) for norm in NORMS for schedule in SCHEDULES)
 
-
-def measure_warmup(
-    runs: Iterable[tuple[str, str, float, int]], test: tuple[Tensor, Tensor], n_blocks: int, n_steps: int
-) -> dict[tuple[str, str, float], dict[str, np.ndarray]]:
-    """For runs (norm, schedule, rate, seed), over the seeds: the "loss" on the test sines, with the loss of predicting the
-    mean in place of one that is not finite; whether the run "diverged"; its "curve", (seeds, steps)."""
-    found, (x, y) = {}, test
-    mean_loss = y.var(unbiased=False).item()
-    for norm, schedule, rate, seed in runs:
-        torch.manual_seed(seed)
-        model = SineModel(n_blocks, norm)
-        steps = train_sines(model, seed, n_steps, lr=rate, warmup=SCHEDULES[schedule])
-        with torch.no_grad():
-            loss = F.mse_loss(model(x), y).item()
-        loss = loss if math.isfinite(loss) else mean_loss
-        for name, value in (("loss", loss), ("diverged", loss > FAILED * mean_loss), ("curve", steps)):
-            found.setdefault((norm, schedule, rate), {}).setdefault(name, []).append(value)
-    return {case: {name: np.array(values) for name, values in data.items()} for case, data in found.items()}
-
-
-# %%
 if lab.section("5. Pre-norm against post-norm"):
-    n_seeds, n_blocks, n_steps = (1, 1, 11) if lab.fast else (3, 6, 80)
-    seeds = [lab.seed(f"warm-up {i}") for i in range(n_seeds)]
-    plan = [(*case, rate, seed) for case in CASES for rate in RATES for seed in seeds]
+    n_blocks, n_steps = (1, 11) if lab.fast else (6, 80)
     test_sines = sines(512, lab.generator("warm-up"))
-    runs = measure_warmup(progress(plan, "training stacks"), test_sines, n_blocks, n_steps)
     mean_loss = test_sines[1].var(unbiased=False).item()
-    kept = {}  # the findings of each case and rate
-    for (norm, schedule, rate), data in runs.items():
-        counted = {"loss": np.median(data["loss"]), "diverged": data["diverged"].sum()}
-        kept[norm, schedule, rate] = lab.record(f"warmup.{norm}.{schedule}.lr_{rate:g}", counted)
-    lab.say(
-        f"{n_blocks} blocks, {n_steps} steps, gradients clipped to norm 1. Median loss on new sines and, in brackets, how many "
-        f"of the seeds ({n_seeds}) failed, that is, ended above {FAILED} of the {mean_loss:.2f} that predicting the mean gives:"
-    )
-    cells = {case: f"{found['loss']:.3f} ({found['diverged']:.0f})" for case, found in kept.items()}
-    rows = [[f"{norm}-norm, {schedule}", *(cells[norm, schedule, rate] for rate in RATES)] for norm, schedule in CASES]
+    runs = {}
+    for norm, schedule, rate in progress([(*case, rate) for case in CASES for rate in RATES], "training stacks"):
+        seed, warmup = lab.seed("warm-up"), SCHEDULES[schedule]
+        found = measure_schedule(norm, rate, warmup, seed, test_sines, n_blocks, n_steps)
+        lab.record(f"warmup.{norm}.{schedule}.lr_{rate:g}", {name: found[name] for name in ("loss", "diverged")})
+        runs[norm, schedule, rate] = found
+    many = f", median of {lab.study.n} starts (and how many failed)" if lab.study else ""
+    lab.say(f"Which of them trains? Loss of {n_blocks} blocks{many}; predicting the mean gives {mean_loss:.2f}:")
+    rows = []
+    for norm, schedule in CASES:
+        cells = [f"{runs[norm, schedule, rate]['loss']:.3f}" for rate in RATES]
+        if lab.study:
+            keys = [f"warmup.{norm}.{schedule}.lr_{rate:g}" for rate in RATES]
+            failed = [lab.study.count(f"{key}.diverged", where=bool) for key in keys]
+            cells = [f"{lab.study.median(f'{key}.loss'):.3f} ({n})" for key, n in zip(keys, failed, strict=True)]
+        rows.append([f"{norm}-norm, {schedule}", *cells])
     lab.table(["learning rate", *(f"{rate:g}" for rate in RATES)], rows)
+    fig = draw.warmup(runs, mean_loss, lab.study)
+    lab.figure(fig, "04_pre_vs_post_norm")
 
 # %% [markdown]
 # "Pre-norm needs no warm-up", one says. What does leaving it out cost?
 
 # %%
-if lab:
+if lab and lab.study:
     for norm in NORMS:
-        cold, warm = ([kept[norm, schedule, rate] for rate in RATES] for schedule in ("cold", "warm"))
-        failed = [sum(found["diverged"] for found in some) for some in (cold, warm)]
-        ratios = ", ".join(f"{one['loss'] / other['loss']:.1f}" for one, other in zip(cold, warm, strict=True))
-        lab.say(
-            f"{norm}-norm: {failed[0]:.0f} runs fail without warm-up, {failed[1]:.0f} with it. Leaving it out multiplies the "
-            f"median loss by {ratios} at these rates."
-        )
-    fig = draw_warmup(runs, mean_loss)
-    lab.figure(fig, "04_pre_vs_post_norm")
+        keys = [[f"warmup.{norm}.{schedule}.lr_{rate:g}.loss" for schedule in ("cold", "warm")] for rate in RATES]
+        worse = [lab.study.count(*pair, where=lambda cold, warm: cold > warm) for pair in keys]
+        lab.say(f"{norm}-norm: at these rates {worse} of {lab.study.n} starts end with a larger loss without warm-up.")
 
 # %% [markdown]
-# ## 6. Parameters, and PyTorch's own block
-# Where are the numbers that training changes? And does `nn.TransformerEncoderLayer` with the same weights, copied by
-# `torch_block` of `common/transformer.py`, give the same output?
+# ## 6. The block writes
+# So far a block has read. Two pre-norm blocks with a *causal mask*, which hides from each word what comes after it, can learn
+# to name the next word, and then write, word by word. That is a GPT, and this one is a tiny one.
 
 # %%
 
 
-def count_parameters(block: TransformerBlock) -> dict[str, int]:
-    """The number of weights and biases in each part of a block."""
-    parts = {"attention": [block.attention], "feed_forward": [block.feed_forward], "norms": [block.norm_1, block.norm_2]}
-    return {name: sum(p.numel() for m in modules for p in m.parameters()) for name, modules in parts.items()}
+class TinyGPT(GPTParts):
+    """Word numbers (B, T) -> scores (B, T, vocabulary) of the word that follows each of them."""
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        x = self.embedding(tokens) + self.position(tokens.shape[1])  # (B, T, d_model)
+        for block in self.blocks:
+            x, _ = block(x, causal_mask(tokens.shape[1]))
+        return self.to_scores(self.last_norm(x))
 
 
-if lab.section("6. Parameters, and PyTorch's own block"):
-    counts = lab.record("parameters", count_parameters(model.block))
-    total = lab.record("parameters.block", sum(counts.values()))
-    lab.table(["part of the block", "parameters", "share"], [[name, f"{n:.0f}", n / total] for name, n in counts.items()])
-    theirs = torch_block(model.block).requires_grad_(False)
-    lab.record("torch_difference", (model.block(x)[0] - theirs(x)).abs().max())
+if lab.section("6. The block writes"):
+    lesson = [s.words for s in sentences(32 * (4 if lab.fast else 400), lab.seed("lesson"), held_out=False)]
+    torch.manual_seed(lab.seed("writer"))
+    gpt = TinyGPT()
+    inputs, targets = (x.split(32) for x in next_words(lesson))  # 32 sentences a step; (32, T) each
+
+    def loss_at(step: int) -> Tensor:
+        """Of naming the next word at every place of every sentence."""
+        return F.cross_entropy(gpt(inputs[step]).flatten(0, 1), targets[step].flatten(), ignore_index=NOTHING)
+
+    losses = train(gpt, loss_at, len(inputs), lr=1e-2, label="training the writer")
+    gpt.requires_grad_(False)
+
+# %% [markdown]
+# To write is to ask for the next word, to draw one of those that the model thinks possible, to append it, and to ask again.
+# The scores are divided by a *temperature* before the softmax: below 1 the likely words become more likely, above 1 the
+# others get their chance.
+
+# %%
+
+
+def write(gpt: TinyGPT, prompt: list[str], n: int, temperature: float, generator: torch.Generator) -> list[list[str]]:
+    """n sentences that begin with the prompt."""
+    tokens = torch.tensor([[END, *(IDS[word] for word in prompt)]]).repeat(n, 1)  # (n, words so far)
+    while tokens.shape[1] < MAX_WORDS:
+        shares = (gpt(tokens)[:, -1] / temperature).softmax(dim=-1)  # (n, vocabulary)
+        spin = torch.rand(n, 1, generator=generator)  # of a wheel of fortune, whose sectors are the shares
+        word = (shares.cumsum(dim=-1) < spin).sum(dim=-1, keepdim=True).clamp(max=len(VOCABULARY) - 1)  # (n, 1)
+        tokens = torch.cat([tokens, word], dim=1)
+    return as_words(tokens)
+
+
+if lab:
+    lab.say("How does it go on? Four sentences, drawn at temperature 1:")
+    for words in write(gpt, lab.options.prompt, 4, 1.0, lab.generator("prompt")):
+        print(f"  {' '.join(words)}{'' if is_grammatical(words) else '   (not in the grammar)'}")
+    print()
+
+# %% [markdown]
+# Is that a sentence of the language? `is_grammatical` of `common/toy_language.py` knows the rules, the model does not. And is
+# it a new one, or one that it has learned by heart? A fifth of the language was held out of all training: a model that has
+# learned the language, and not a list, writes nearly as many of those.
+
+# %%
+TEMPERATURES = (0.25, 0.5, 1.0, 2.0)
+
+if lab:
+    known, judged = set(map(" ".join, lesson)), {}
+    for t in TEMPERATURES:
+        written = write(gpt, [], 20 if lab.fast else 500, t, lab.generator(f"temperature {t}"))
+        judged[t] = judge(written, known)
+        for name in ("grammatical", "different"):
+            lab.record(f"generation.{name}.{t:g}", judged[t][name])
+    lab.record("generation", {name: judged[1.0][name] for name in ("new", "held_out")})
     lab.say(
-        "{parameters.block:.0f} in all. nn.TransformerEncoderLayer with the same weights differs by at most "
-        "{torch_difference:.0e}."
+        "Are they sentences of the language? At temperature 0.5 {generation.grammatical.0.5:.3f} are, at 1 "
+        "{generation.grammatical.1:.3f}, at 2 {generation.grammatical.2:.3f}. Of those at 1, {generation.new:.2f} never "
+        "occurred in training, and {generation.held_out:.2f} belong to the fifth that was held out."
+    )
+
+# %% [markdown]
+# What does it think on the way? We follow the prompt and, at a temperature near 0, always the likeliest word.
+
+# %%
+if lab:
+    (line,) = write(gpt, lab.options.prompt, 1, 0.01, lab.generator("line"))
+    shares = gpt(torch.tensor([[END, *(IDS[word] for word in line)]]))[0].softmax(dim=-1)  # (words + 1, vocabulary)
+    by_kind = shares_of_kinds(shares)  # (words + 1,) each
+    after = len(lab.options.prompt)  # what follows its last word
+    lab.record("generation.next", {name: by_kind[f"verb of {name}"][after] for name in ("one", "several")})
+    lab.say(
+        'Which verb after "{prompt}"? One of one being (is, eats): {generation.next.one:.3f}; of several (are, eat): '
+        "{generation.next.several:.3f}.",
+        prompt=" ".join(lab.options.prompt),
+    )
+    fig = draw.generation(line, by_kind, judged, lab.study)
+    lab.figure(fig, "04_generation")
+
+# %% [markdown]
+# To name the 100th word the loop above computes keys and values of all 99 before it, as it did for the 99th. But with a causal
+# mask they cannot have changed! So they are kept: the *key-value cache*. Then only the new word goes through the blocks.
+
+
+# %%
+
+
+@torch.no_grad()
+def next_scores(gpt: TinyGPT, word: Tensor, cache: list) -> tuple[Tensor, list]:
+    """The scores (B, vocabulary) of what follows `word` (B,), and the new cache. The cache holds, for each block, keys and
+    values (B, H, T, d_head) of all words before it."""
+    place, new_cache = cache[0][0].shape[2], []
+    x = (gpt.embedding(word) + gpt.position.table[place])[:, None]  # (B, 1, d_model): one word
+    for block, (keys, values) in zip(gpt.blocks, cache, strict=True):
+        attention, normed = block.attention, block.norm_1(x)
+        layers, n_heads = (attention.w_q, attention.w_k, attention.w_v), attention.n_heads
+        q, k, v = (w(normed).unflatten(-1, (n_heads, -1)).transpose(1, 2) for w in layers)  # (B, H, 1, d_head) each
+        keys, values = torch.cat([keys, k], dim=2), torch.cat([values, v], dim=2)  # (B, H, T, d_head)
+        heads, _ = scaled_dot_product_attention(q, keys, values)  # (B, H, 1, d_head): one query, all keys
+        h = x + attention.w_o(heads.transpose(1, 2).flatten(-2))  # (B, 1, d_model)
+        x = h + block.feed_forward(block.norm_2(h))
+        new_cache.append((keys, values))
+    return gpt.to_scores(gpt.last_norm(x))[:, 0], new_cache
+
+
+if lab:
+    tokens, _ = next_words(lesson[:20])  # (B, T)
+    cache, one_by_one = empty_cache(gpt, len(tokens)), []
+    for word in tokens.T:
+        scores, cache = next_scores(gpt, word, cache)
+        one_by_one.append(scores)
+    lab.record("cache.max_difference", (torch.stack(one_by_one, dim=1) - gpt(tokens)).abs().max())
+
+# %% [markdown]
+# What does it save? A longer model of the same kind, untrained, for time does not depend on what the weights are.
+
+# %%
+if lab:
+    torch.manual_seed(lab.seed("cache"))
+    long_gpt = TinyGPT(max_words=512).requires_grad_(False)
+    tokens, start = torch.full((1, 512), IDS["the"]), empty_cache(long_gpt)
+    times = measure_cache(long_gpt, next_scores, start, tokens, (16, 64) if lab.fast else (16, 64, 256, 512))
+    for n, found in times.items():
+        lab.record(f"cache.bytes.n{n}", found["bytes"])
+        for name in ("without", "with"):
+            lab.record_seconds(f"cache.{name}.n{n}", found[name])
+    ratios = ", ".join(f"{found['without'] / found['with']:.1f} (word {n})" for n, found in times.items())
+    lab.say(
+        "The same scores up to {cache.max_difference:.0e}. Times faster on this machine: {ratios}. The cache then holds "
+        "{size:,} bytes.",
+        ratios=ratios,
+        size=found["bytes"],
     )
 
 # %%

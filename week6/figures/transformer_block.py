@@ -1,4 +1,4 @@
-"""The figures of Lab 4."""
+"""The figures of Lab 4. Each takes the lab's study, of which it shows the starts; without one it shows this run alone."""
 
 from __future__ import annotations
 
@@ -9,7 +9,20 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from common.plotting import BLUE, GREEN, GREY, PURPLE, VERMILLION, curve, decades, heatmap, panels
+from common.plotting import (
+    BLUE,
+    GREEN,
+    GREY,
+    PURPLE,
+    VERMILLION,
+    curve,
+    decades,
+    heatmap,
+    panels,
+    start_band,
+    start_dots,
+)
+from common.study import Study
 from common.transformer import ACTIVATIONS
 
 STYLES = {
@@ -23,16 +36,16 @@ FLOW = {  # what each of the seven stages is made of
 }
 
 
-def draw_flow(flow: Mapping[str, Mapping[str, Tensor]], words: Sequence[str], norm: str) -> Figure:
+def flow(stages: Mapping[str, Mapping[str, Tensor]], words: Sequence[str], norm: str) -> Figure:
     """The features (T, d_model) of each stage of a block with this norm, and the variance of each of the words there."""
-    plain, final = ([flow[name][key].mean() for name in ("norm 1", "norm 2")] for key in ("plain_variance", "variance"))
+    plain, final = ([stages[name][key].mean() for name in ("norm 1", "norm 2")] for key in ("plain_variance", "variance"))
     title = (
         f"LayerNorm brings the tokens to variance {plain[0]:.2f} and {plain[1]:.2f}; "
         f"its trained gamma and beta make that {final[0]:.2f} and {final[1]:.2f}"
     )
     fig, axes = panels(title, (1, 1, 1, 1), size=(15, 8.2), rows=2)
     last = axes[7]
-    for i, (name, stage) in enumerate(flow.items()):
+    for i, (name, stage) in enumerate(stages.items()):
         shown, at = words if i in (0, 4) else [], [i + 1] * len(words)
         limit = 3 * stage["features"].std().item()
         label = "feature" if i >= 3 else ""
@@ -41,10 +54,10 @@ def draw_flow(flow: Mapping[str, Mapping[str, Tensor]], words: Sequence[str], no
         axes[i].set_title(f"{i + 1} {name.rstrip(' 12')}{FLOW[norm][i]}\n{numbers}")
         axes[i].set_yticks(range(len(shown)), shown)
         axes[i].set_xticks(range(0, stage["features"].shape[1], 10) if label else [])
-        last.plot(at, stage["variance"], "o", color=BLUE, alpha=0.6, label="a token" if i == 0 else None)
+        last.plot(at, stage["variance"].numpy(), "o", color=BLUE, alpha=0.6, label="a token" if i == 0 else None)
         if "plain_variance" in stage:
             label = "before gamma and beta" if name == "norm 1" else None
-            last.plot(at, stage["plain_variance"], "_", ms=20, mew=3, color=VERMILLION, label=label)
+            last.plot(at, stage["plain_variance"].numpy(), "_", ms=20, mew=3, color=VERMILLION, label=label)
     last.set(yscale="log", xlabel="stage", xticks=range(1, 8), title="variance of each token")
     decades(last.yaxis)
     last.legend(loc="lower right")
@@ -52,167 +65,225 @@ def draw_flow(flow: Mapping[str, Mapping[str, Tensor]], words: Sequence[str], no
     return fig
 
 
-def draw_heads(
-    before: Mapping[str, Tensor], after: Mapping[str, Tensor], words: Sequence[str], hidden: int, n_sentences: int
+def heads(
+    seen: Mapping[str, Mapping[str, Tensor]],
+    weights: Mapping[str, Tensor],
+    words: Sequence[str],
+    hidden: int,
+    study: Study,
 ) -> Figure:
-    """The weights (H, T, T) over the words before and after training; word number `hidden` is the hidden verb."""
-    n_heads, best = len(after["subject"]), int(after["subject"].argmax())
+    """The weights (H, T, T) over the words, "untrained" and "trained"; word number `hidden` is the hidden verb. The title
+    speaks of the mean attention to the "subject" that was seen in many sentences, of the head that gives it most."""
+    shares, where = [found["subject"].max().item() for found in seen.values()], ""
+    if study:
+        shares = [study.median(f"heads.subject_attention.{when}") for when in seen]
+        where = f" (medians of {study.n} starts)"
     title = (
-        f"Untrained, a hidden verb looks around evenly (entropy {before['entropy'].mean():.2f}); trained, "
-        f"head {best} gives the subject {after['subject'][best]:.2f} instead of "
-        f"{before['subject'][best]:.2f} (means of {n_sentences} sentences)"
+        f"Untrained, a hidden verb looks at all words alike; trained, one head gives its subject {shares[1]:.2f} instead of "
+        f"{shares[0]:.2f}{where}"
     )
+    n_heads, limit = len(weights["trained"]), float(max(found.max() for found in weights.values()))
     columns = 2 if n_heads == 1 else 4
     rows = 2 * n_heads // columns
     fig, axes = panels(title, [1] * columns, size=(3.6 * columns + 1, 3.7 * rows + 1.2), rows=rows)
-    cases = [(name, found, h) for name, found in (("untrained", before), ("trained", after)) for h in range(n_heads)]
+    cases = [(name, found[h], h) for name, found in weights.items() for h in range(n_heads)]
     for i, (ax, (name, found, h)) in enumerate(zip(axes, cases, strict=True)):
         left, bottom = i % columns == 0, i >= len(cases) - columns
-        image = heatmap(ax, found["weights"][h], rows=words if left else [], columns=words if bottom else [])
-        ax.axhspan(hidden - 0.48, hidden + 0.48, fill=False, ec="white", lw=1.5)  # the row of the hidden verb
+        image = heatmap(ax, found, rows=words if left else [], columns=words if bottom else [], limit=limit)
+        ax.axhspan(hidden - 0.48, hidden + 0.48, fill=False, ec="white", lw=2)  # the row of the hidden verb
         ax.set_title(f"{name}, head {h}")
         ax.label_outer()
     fig.colorbar(image, ax=axes.tolist(), label="weight in this one sentence (white frame: the hidden verb)", fraction=0.03)
     return fig
 
 
-def draw_residuals(
-    found: Mapping[tuple[str, str], Mapping[str, np.ndarray]],
-    singular_values: Mapping[str, Sequence[Tensor]],
+def residuals(
+    found: Mapping[str, Mapping[tuple[str, str], Mapping]],
+    singular: Mapping[str, Tensor],
     depths: Sequence[int],
     at: int,
+    study: Study,
 ) -> Figure:
-    """What `measure_depth` gives at these depths, the title at the depth `at`; and of two functions, x + F(x) and F(x) alone,
-    the singular values of the Jacobian for each sentence, the largest first."""
-    with_residual, _ = singular_values.values()
-    lost = np.median(found["none", "plain"]["gradient"][:, depths.index(at)])
-    alike = np.median(found["post", "plain"]["similarity"], axis=0)[2]
-    below = (torch.cat(list(with_residual)) < 0.99).double().mean()
+    """What `measure_depth` gives at these depths from the "default" and the "xavier" start; and the singular values of two
+    functions, x + F(x) and F(x) alone, the smallest first. The title speaks of stacks of `at` blocks."""
+    left = {case: data["gradient"][at] for case, data in found["default"].items()}
+    if study:
+        left = {(norm, kind): study.median(f"gradient.{norm}.{kind}.depth_{at}") for norm, kind in left}
+    lost = left.pop(("none", "plain"))
     title = (
-        f"Without residuals {at} blocks leave {lost:.0e} of the gradient if there is no norm; with post-norm 2 blocks make the "
-        f"tokens alike (cosine {alike:.2f}). With residuals, 'derivative at least 1' is false: {below:.2f} of the directions "
-        "shrink"
+        f"Without norm and residuals {at} blocks leave {lost:.0e} of the gradient; with one of the two at least "
+        f"{min(left.values()):.1g}" + (f" (medians of {study.n} starts)" if study else "")
     )
-    fig, axes = panels(title, (1, 1, 1, 1), size=(16, 6))
-    depths, n_seeds, top = np.array(depths), len(found["none", "plain"]["gradient"]), depths[-1]
-    for (norm, kind), data in found.items():
-        style = STYLES[norm] | {"ls": {"residual": "-", "plain": "--", "float64": ":"}[kind]}
-        words = {"residual": "residual", "plain": "no residual", "float64": "no residual, float64"}[kind]
-        label = f"{'no ' if norm == 'none' else norm + '-'}norm, {words}"
-        middle, low, high = (f(data["gradient"], axis=0) for f in (np.median, np.min, np.max))
-        shown, ax = low > 0, axes[0 if norm == "none" else 1]
-        curve(ax, depths[shown], middle[shown], low=low[shown], high=high[shown], label=label, **style)
-        for depth in depths[~shown]:  # a logarithmic axis has no 0
-            ax.plot(depth, 1e-76, "v", color=style["color"], mfc="white", ms=10, clip_on=False)
-            ax.annotate("0 in float32", (depth, 1e-76), xytext=(-9, 9), textcoords="offset points", ha="right")
-        if kind != "float64":
-            curve(axes[2], range(top + 1), np.median(data["similarity"], axis=0), label=label, markevery=8, **style)
-    for (name, sentences), line in zip(singular_values.items(), ("-", "--"), strict=True):
-        for i, values in enumerate(sentences):
-            share, label = np.linspace(0, 1, len(values)), name if i == 0 else None
-            axes[3].plot(share, values.flip(0), color=GREEN, ls=line, lw=1.2, label=label)
-    axes[3].axhline(1, color="black", lw=1.2, ls=":", label="claimed: none below 1")
-    axes[0].set(yscale="log", ylim=(1e-76, 1e30), yticks=[1e-60, 1e-40, 1e-20, 1])
-    axes[0].set_title("gradient left at the bottom,\nno norm")
-    axes[1].set(yscale="log", ylim=(1e-6, 10), title=f"gradient left at the bottom,\nwith norm (bands: all {n_seeds} seeds)")
-    axes[2].set(ylim=(-0.05, 1.1), title="similarity of the tokens\n(mean cosine, median over seeds)")
-    axes[2].text(top, 1.02, "all three without residuals", ha="right")
-    axes[3].set(yscale="log", ylim=(1e-6, 1e5))
-    axes[3].set_title(f"singular values of the Jacobian,\ntrained block (sentences: {len(with_residual)})")
-    for ax in axes:
-        ax.set_xlabel("blocks" if ax is not axes[3] else "share of the directions")
-        decades(ax.yaxis)
-    axes[0].legend(loc="upper left", handlelength=3.2)
-    axes[3].legend(loc="upper left")
-    fig.legend(*axes[2].get_legend_handles_labels(), loc="outside lower center", ncols=3, handlelength=4)
+    fig, axes = panels(title, (5, 4, 4), size=(16, 6.4))
+    drawn = {("default", *case): data for case, data in found["default"].items()}
+    drawn |= {("xavier", *case): found["xavier"][case] for case in (("none", "plain"), ("post", "residual"))}
+    for (start, norm, kind), data in drawn.items():
+        style = STYLES[norm] | {"ls": {"residual": "-", "plain": "--"}[kind] if start == "default" else ":"}
+        label = f"{'no ' if norm == 'none' else norm + '-'}norm, {'residuals' if kind == 'residual' else 'no residuals'}"
+        label += "" if start == "default" else ", Xavier"
+        suffix = "" if start == "default" else "_xavier"
+        starts = [study.values(f"gradient{suffix}.{norm}.{kind}.depth_{n}") for n in depths]
+        curve(axes[0], depths, list(data["gradient"].values()), label=label, **style)
+        start_band(axes[0], depths, starts, color=style["color"])
+        starts = [study.values(f"similarity{suffix}.{norm}.{kind}.depth_{n}") for n in depths]
+        curve(axes[1], range(depths[-1] + 1), data["similarity"], label=label, markevery=8, **style)
+        start_band(axes[1], depths, starts, color=style["color"])
+    axes[0].set(yscale="log", ylim=(1e-66, 1e10), yticks=[1e-60, 1e-40, 1e-20, 1], xlabel="blocks")
+    axes[0].set_title("gradient left at the bottom")
+    axes[1].set(ylim=(-0.05, 1.1), xlabel="blocks", title="mean cosine between tokens\n(1: all tokens are one)")
+    for (name, values), line in zip(singular.items(), ("-", "--"), strict=True):
+        share = np.linspace(0, 1, len(values))
+        axes[2].plot(share, values.clamp(min=1e-12).numpy(), color=GREEN, ls=line, lw=2, label=name)
+    below = (next(iter(singular.values())) < 0.99).double().mean()
+    axes[2].axhline(1, color="black", lw=1.2, ls=":", label='claimed: "none below 1"')
+    start_dots(axes[2], 1, study.values("jacobian.share_below_0.99"), along="x", width=0.2)
+    axes[2].set(yscale="log", ylim=(1e-4, 1e3), xlabel="share of the directions")
+    axes[2].set_title(f"stretching by a trained pre-norm block:\n{below:.2f} of the directions shrink")
+    decades(axes[0].yaxis)
+    decades(axes[2].yaxis)
+    axes[2].legend(loc="upper left")
+    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, handlelength=4)
     return fig
 
 
-def draw_norm_and_activation(
+def norm_and_activation(
     changes: Mapping[str, Mapping[int, float]],
     moved: Mapping[str, Tensor],
     words: Sequence[str],
-    replaced: int,
-    replacement: int,
-    units: Mapping[tuple[str, float], Mapping[str, Sequence[float]]],
+    swap: tuple[int, int],
+    units: Mapping[str, Mapping[str, float]],
     batch: int,
+    study: Study,
 ) -> Figure:
-    """How far a sample moves with the others of its batch, by batch size; how far each of the words moves when number
-    `replaced` gets the features of number `replacement`; and the units by activation and rate, as `measure_activations`
-    gives them. The title speaks of batches of the size `batch` and of the first rate that trains."""
-    sizes, rates = list(changes["LayerNorm"]), list(dict.fromkeys(rate for _, rate in units))
-    batch_norm, others = changes["BatchNorm"][batch], max(changes["LayerNorm"].values())
-    dead = {activation: np.mean(units[activation, rates[1]]["dead"]) for activation in ACTIVATIONS}
+    """How far a sentence moves with the others of its batch, by batch size; how far each of the words moves when number
+    `swap[0]` gets the features of number `swap[1]`; and the units by activation, as `measure_activation` gives them. The title
+    speaks of batches of the size `batch`."""
+    sizes = list(changes["LayerNorm"])
     title = (
-        f"Replacing the other {batch - 1} of a batch moves a sample by {batch_norm:.2f} (BatchNorm) or {others:.2g} "
-        f"(LayerNorm); trained at rate {rates[1]:g}, {dead['relu']:.2f} of the ReLU units are dead and "
-        f"{dead['gelu']:.2f} of the GELU units"
+        f"Replacing the other {batch - 1} sentences of a batch moves a sentence by {changes['BatchNorm'][batch]:.2f} with "
+        f"BatchNorm, by {max(changes['LayerNorm'].values()):.2g} with LayerNorm"
     )
     fig, axes = panels(title, (4, 4, 4, 4), size=(16, 5.4))
     one, two = {"color": BLUE}, {"color": VERMILLION}
+    starts = [study.values(f"others_replaced.batchnorm.batch_{b}") for b in sizes]
     curve(axes[0], sizes, list(changes["BatchNorm"].values()), label="BatchNorm", marker="s", ls="--", **two)
     curve(axes[0], sizes, list(changes["LayerNorm"].values()), label="LayerNorm", marker="o", **one)
+    start_band(axes[0], sizes, starts)
     axes[0].set_xscale("log", base=2)
     axes[0].set_xticks(sizes, map(str, sizes))
-    axes[0].set(xlabel="samples in the batch", title="change of a sample when the\nothers are replaced (r.m.s.)")
+    axes[0].set(xlabel="sentences in the batch", title="change of a sentence when the\nothers are replaced (r.m.s.)")
     at = np.arange(len(words))
-    axes[1].bar(at - 0.2, moved["attention"], width=0.4, label="attention", color=GREEN)
-    label = f"feed-forward (others: {np.delete(moved['feed-forward'].numpy(), replaced).max():.2g})"
-    axes[1].bar(at + 0.2, moved["feed-forward"], width=0.4, label=label, hatch="//", color=PURPLE)
+    axes[1].bar(at - 0.2, moved["attention"].numpy(), width=0.4, label="attention", color=GREEN)
+    label = f"feed-forward (others: {np.delete(moved['feed-forward'].numpy(), swap[0]).max():.2g})"
+    axes[1].bar(at + 0.2, moved["feed-forward"].numpy(), width=0.4, label=label, hatch="//", color=PURPLE)
     axes[1].set_xticks(at, words, rotation=40, ha="right")
     axes[1].margins(y=0.35)  # room for the legend
-    swap = f'"{words[replaced]}" gets the features of "{words[replacement]}": change'
-    axes[1].set_title(f"{swap}\nof each output, as a share of its length")
-    x, at = torch.linspace(-4, 2, 241, requires_grad=True), np.arange(len(rates))
+    sentence = f'"{words[swap[0]]}" gets the features of "{words[swap[1]]}": change'
+    axes[1].set_title(f"{sentence}\nof each output, as a share of its length")
+    x = torch.linspace(-4, 2, 241, requires_grad=True)
     for name, side, line, style in (("relu", -0.2, "--", two | {"hatch": "//"}), ("gelu", 0.2, "-", one)):
         label, y = ACTIVATIONS[name].__name__, ACTIVATIONS[name]()(x)
         (slope,) = torch.autograd.grad(y.sum(), x)
-        axes[2].plot(x.detach(), y.detach(), label=label, ls=line, color=style["color"])
-        axes[2].plot(x.detach(), slope, label=f"slope of {label}", ls=line, color=style["color"], lw=1.0)
-        shares = np.array([units[name, rate]["dead"] for rate in rates])  # (rates, seeds)
-        axes[3].bar(at + side, shares.mean(axis=1), width=0.4, label=label, **style)
-        axes[3].plot(at + side, shares, "o", color="black", ms=4, clip_on=False, zorder=5)
+        axes[2].plot(x.detach().numpy(), y.detach().numpy(), label=label, ls=line, color=style["color"])
+        axes[2].plot(x.detach().numpy(), slope.numpy(), label=f"slope of {label}", ls=line, color=style["color"], lw=1.0)
+        for place, part in enumerate(("untrained", "dead")):
+            axes[3].bar(place + side, units[name][part], width=0.36, label=None if place else label, **style)
+            start_dots(axes[3], place + side, study.values(f"units.{name}.{part}"), width=0.25)
+    for dots in axes[3].lines:
+        dots.set(zorder=3, color="0.25")  # before the bars
     axes[2].set(title="the activation and its slope\n(thin lines)", xlabel="x")
-    axes[3].set_xticks(at, [f"{rate:g}" if rate else "untrained" for rate in rates])
-    axes[3].set(ylim=(0, 1), xlabel="learning rate", title="share of dead units\n(bars: mean; dots: each seed)")
+    axes[3].set_xticks([0, 1], ["untrained", "trained"])
+    losses = {name: study.median(f"units.{name}.loss") if study else found["loss"] for name, found in units.items()}
+    axes[3].set(ylim=(0, 1), title=f"share of dead units (loss: ReLU {losses['relu']:.3f},\nGELU {losses['gelu']:.3f})")
     for ax in axes:
         ax.legend()
     return fig
 
 
-def draw_warmup(found: Mapping[tuple[str, str, float], Mapping[str, np.ndarray]], mean_loss: float) -> Figure:
-    """What `measure_warmup` gives for each norm, "warm" and "cold", at two learning rates or more; and the loss of the mean."""
+def warmup(found: Mapping[tuple[str, str, float], Mapping], mean_loss: float, study: Study) -> Figure:
+    """What `measure_schedule` gives for each norm, "warm" and "cold", at three learning rates; and the loss of the mean."""
     rates = sorted({rate for *_, rate in found})
     middle, top = rates[-2:]
     cases = list(dict.fromkeys((norm, schedule) for norm, schedule, _ in found))
-    norms = ("post", "pre")
-    ratio = {n: f"{np.divide(*(np.median(found[n, s, middle]['loss']) for s in ('cold', 'warm'))):.1f}" for n in norms}
-    failed = {n: np.concatenate([found[n, s, top]["diverged"] for s in ("warm", "cold")]) for n in norms}
+
+    def key(norm: str, schedule: str, rate: float, name: str = "loss") -> str:
+        return f"warmup.{norm}.{schedule}.lr_{rate:g}.{name}"
+
+    fails = {(n, s): int(found[n, s, top]["diverged"]) for n, s in cases}
+    if study:
+        fails = {case: study.count(key(*case, top, "diverged"), where=bool) for case in cases}
     title = (
-        f"Leaving out warm-up multiplies the loss at rate {middle:g} by {ratio['post']} (post-norm) and {ratio['pre']} "
-        f"(pre-norm); at {top:g}, with or without, {failed['post'].sum()} of {len(failed['post'])} post-norm stacks fail to "
-        f"learn and {failed['pre'].sum()} pre-norm stacks"
+        f"At rate {top:g} post-norm fails in {fails['post', 'warm']} of {study.n or 1} starts even with warm-up, pre-norm in "
+        f"{fails['pre', 'cold']} even without"
     )
-    fig, axes = panels(title, (4, 4, 5), size=(15, 5.4))
+    fig, axes = panels(title, (4, 5, 4), size=(15, 5.6))
     for i, (norm, schedule) in enumerate(cases):
-        words = "warm-up" if schedule == "warm" else "no warm-up"
-        label, color = f"{norm}-norm, {words}", STYLES[norm]["color"]
-        for ax, rate in zip(axes, (middle, top), strict=False):
-            smooth = np.array([np.convolve(c, np.ones(5) / 5, "valid") for c in found[norm, schedule, rate]["curve"]])
-            band = {"low": smooth.min(axis=0), "high": smooth.max(axis=0), "ls": "-" if schedule == "warm" else "--"}
-            curve(ax, np.arange(5, 5 + smooth.shape[1]), np.median(smooth, axis=0), label=label, color=color, **band)
+        color, filled = STYLES[norm]["color"], schedule == "warm"
+        label = f"{norm}-norm, {'warm-up' if filled else 'no warm-up'}"
+        smooth = np.convolve(found[norm, schedule, middle]["curve"], np.ones(5) / 5, "valid")
+        curve(axes[0], np.arange(5, 5 + len(smooth)), smooth, label=label, color=color, ls="-" if filled else "--")
         for j, rate in enumerate(rates):
-            losses = np.sort(found[norm, schedule, rate]["loss"])
-            style = {"marker": STYLES[norm]["marker"], "mec": color, "mfc": color if schedule == "warm" else "white"}
-            at = j + (i - 1.5) * 0.2 + np.linspace(-0.05, 0.05, len(losses))
-            axes[2].plot(at, losses, ls="none", ms=8, mew=1.8, label=label if j == 0 else None, **style)
-    for ax in axes:
+            style = {"marker": STYLES[norm]["marker"], "mec": color, "mfc": color if filled else "white"}
+            at = j + (i - 1.5) * 0.2
+            start_dots(axes[1], at, study.values(key(norm, schedule, rate)), width=0.14)
+            axes[1].plot(at, found[norm, schedule, rate]["loss"], ls="none", ms=9, mew=1.8, label=None if j else label, **style)
+    for i, norm in enumerate(("post", "pre")):
+        for j, rate in enumerate(rates):
+            both = [study.values(key(norm, schedule, rate)) for schedule in ("cold", "warm")]
+            start_dots(axes[2], j + (i - 0.5) * 0.4, np.divide(*both) if study else [], width=0.28)
+            ratio = found[norm, "cold", rate]["loss"] / found[norm, "warm", rate]["loss"]
+            axes[2].plot(j + (i - 0.5) * 0.4, ratio, ms=9, ls="none", label=None if j else f"{norm}-norm", **STYLES[norm])
+    for ax in axes[:2]:
         ax.axhline(mean_loss, color="black", lw=1.2, ls=":", label="predict the mean")
-        ax.set(yscale="log", ylim=(0.01, 4))
+        ax.set(yscale="log", ylim=(0.008, 4))
         decades(ax.yaxis)
-    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
-    for ax, rate in zip(axes, (middle, top), strict=False):
-        ax.set(title=f"training loss at rate {rate:g}\n(mean of 5 steps; line: median, band: all seeds)", xlabel="step")
-    axes[2].set_xticks(range(len(rates)), [f"{rate:g}" for rate in rates])
-    axes[2].set(xlabel="learning rate", title="loss on new sines after training\n(each point a seed; filled: with warm-up)")
+    axes[2].axhline(1, color="black", lw=1.2)
+    axes[2].set(yscale="log", yticks=[0.5, 1, 2, 5, 10, 20], ylim=(0.25, 40))
+    decades(axes[2].yaxis)
+    axes[2].legend()
+    fig.legend(*axes[1].get_legend_handles_labels(), loc="outside lower center", ncols=5)
+    for ax in axes[1:]:
+        ax.set_xticks(range(len(rates)), [f"{rate:g}" for rate in rates])
+        ax.set_xlabel("learning rate")
+    small = f"\n(grey: {study.n} other starts)" if study else ""
+    axes[0].set(title=f"training loss at rate {middle:g}, this start\n(mean of 5 steps)", xlabel="step")
+    axes[1].set_title(f"loss on new sines after training{small}")
+    axes[2].set_title(f"loss without warm-up / loss with it{small}")
+    return fig
+
+
+def generation(
+    line: Sequence[str], kinds: Mapping[str, Tensor], judged: Mapping[float, Mapping[str, float]], study: Study
+) -> Figure:
+    """Along one sentence the shares of each kind of word, (words + 1,), and of the sentences written at each temperature
+    the shares that are "grammatical" and "different"."""
+    temperatures = list(judged)
+    right = {t: found["grammatical"] for t, found in judged.items()}
+    if study:
+        right = {t: study.median(f"generation.grammatical.{t:g}") for t in temperatures}
+    cool, hot = temperatures[1], temperatures[-1]
+    title = (
+        f"Two blocks write: {100 * right[cool]:.0f} % of the sentences are grammatical at temperature {cool:g}, "
+        f"{100 * right[hot]:.0f} % at {hot:g}" + (f" (medians of {study.n} starts)" if study else "")
+    )
+    fig, axes = panels(title, (10, 6), size=(15, 6.8))
+    shares = np.array([np.asarray(values) for values in kinds.values()])  # (kinds, words + 1)
+    columns = ["(start)", *line]
+    image = heatmap(axes[0], shares, rows=list(kinds), columns=columns, row_label="kind of the next word", column_label="after")
+    for (i, j), share in np.ndenumerate(shares):
+        if share >= 0.05:
+            axes[0].text(j, i, f"{share:.2f}", ha="center", va="center", fontsize=9, color="black" if share > 0.5 else "white")
+    axes[0].set_title("what it expects next, along one sentence")
+    fig.colorbar(image, ax=axes[0], label="probability", fraction=0.03)
+    for name, style in (
+        ("grammatical", {"color": BLUE, "marker": "o"}),
+        ("different", {"color": VERMILLION, "marker": "s", "ls": "--"}),
+    ):
+        curve(axes[1], temperatures, [found[name] for found in judged.values()], label=name, ms=9, **style)
+        for t in temperatures:
+            start_dots(axes[1], t, study.values(f"generation.{name}.{t:g}"), width=0.1 * t)
+    axes[1].set_xscale("log", base=2)
+    axes[1].set_xticks(temperatures, [f"{t:g}" for t in temperatures])
+    axes[1].set(ylim=(0, 1.05), xlabel="temperature", title="share of the written sentences")
+    axes[1].legend(loc="lower left")
     return fig
