@@ -23,12 +23,12 @@ FIGURES = {
     "05": [
         "sample_sequences",
         "performance_comparison",
-        "learning_curves",
         "attention_patterns",
         "multihead_analysis",
         "position_importance",
         "recall",
         "common_mistakes",
+        "sensitivity",
     ],
 }
 TIMED = ("02",)  # labs whose figures show wall-clock times, and so differ from run to run

@@ -95,7 +95,7 @@ RATES = {
     "noisy": {"rnn": 8e-3, "transformer": 1.6e-2},
     "short": {"rnn": 8e-3, "transformer": 8e-3, "two_layers": 1.6e-2},
     "recall": {"transformer": 8e-3, "rnn": 8e-3, "orthogonal": 2e-3, "gru": 6e-2},
-    "fixed place": {"transformer": 1.6e-2},
+    "fixed place": {"transformer": 3e-2},
     "content": {"layers_1": 2e-2, "layers_2": 2e-2, "gru": 4e-2},
 }
 n_heads = DEFAULTS["heads"] if "heads" in several else options.heads[0]
@@ -133,12 +133,13 @@ def sine_batches(level: float, n_steps: int, size: int, generator: torch.Generat
 if lab.section("1. The score card"):
     seed, short = lab.seed("sine"), RATES["short"]
     n_steps = 2 if lab.fast else 500
-    batches = sine_batches(noise, n_steps, 64, lab.generator("short training"))  # (inputs (64, T), targets (64,)) a step
+    short_batches = sine_batches(noise, n_steps, 64, lab.generator("short training"))
     tests = {level: sines(2 * n_test, length, level, lab.generator("test")) for level in options.noise}
 
     torch.manual_seed(seed)
     rnn = networks["rnn"]()
-    losses = train(rnn, lambda i: F.mse_loss(rnn(batches[i][0]), batches[i][1]), n_steps, lr=short["rnn"], beta_2=0.95)
+    x, y = zip(*short_batches, strict=True)  # of each step: inputs (64, T) and targets (64,)
+    losses = train(rnn, lambda step: F.mse_loss(rnn(x[step]), y[step]), n_steps, lr=short["rnn"], beta_2=0.95)
     lab.say(
         f"{n_steps} steps of 64 series, noise {noise:g}: the loss fell from {losses[0]:.3f} to {losses[-1]:.3f}; on new series "
         f"the error is {error_on(rnn, tests[noise]):.4f}."
@@ -150,7 +151,8 @@ if lab.section("1. The score card"):
 
 # %%
 if lab:
-    depth = {name: fit(deeper[name], batches, tests[noise], short[name], seed).error for name in ("transformer", "two_layers")}
+    others = {name: deeper[name] for name in ("transformer", "two_layers")}
+    depth = errors_of(fit_all(others, short_batches, tests[noise], short, seed))
     depth = lab.record("depth", {"rnn": error_on(rnn, tests[noise])} | depth)
     lab.table(["", "error on new series"], [[LABELS[name], error] for name, error in depth.items()], digits=4)
     if lab.study:
@@ -161,8 +163,7 @@ if lab:
 # Is such an error good? Alone it says nothing. Beside the networks stand three **baselines**: predict 0, repeat the last
 # value, and the best linear formula (a weighted sum of the 20 values, fitted to the same training data); and the **limit**:
 # fit the sine itself to each series by non-linear least squares (`curve_fit` in `common/sines.py`) and continue it.
-
-# %% [markdown]
+#
 # Now the full training, on the same data for both. With noise it is longer, for noise has to be averaged out.
 
 # %%
@@ -210,10 +211,9 @@ if lab:
 
 # %%
 if lab:
-    inputs, targets = tests[noise]
     with torch.no_grad():
-        predictions = {name: run.model(inputs) for name, run in runs[noise].items()} | {"limit": fitted[noise]}
-    fig = figures.draw_samples(inputs, clean, predictions, noise)
+        predictions = {name: run.model(tests[noise][0]) for name, run in runs[noise].items()} | {"limit": fitted[noise]}
+    fig = figures.draw_samples(tests[noise][0], clean, predictions, noise)
     lab.figure(fig, "05_sample_sequences")
 
 # %%
@@ -254,8 +254,8 @@ if lab:
     lab.record("position.rank_correlation", rank_correlation(weight, hidden))
     lab.say(
         "With nothing done the error is {position.base:.3f}. Over all positions, weight and error when hidden have a rank "
-        "correlation of {position.rank_correlation:.2f} (1 = same order). But look at the last value: next to no weight, and "
-        "replacing it costs most."
+        "correlation of {position.rank_correlation:.2f} (1 = same order). Replacing the value {most} back costs most.",
+        most=int(np.argmax(swapped)) + 1,
     )
     fig = figures.draw_positions(weight, hidden, swapped, base, lab.study)
     lab.figure(fig, "05_position_importance")
@@ -341,7 +341,8 @@ if lab.section("3. Recall: at a fixed distance, and by content"):
 #
 # One attention layer cannot: where the present token stood before is easy to find, but there stands that token, not the one
 # after it. With two, the first can note at each position which token came before, and the second looks for the position whose
-# note says "behind the present token". These two are the **induction circuit**. Below are attention layers of one head each
+# note says "behind the present token". These two are the **induction circuit**. (The longer periods of the test never occurred
+# in training.) Below are attention layers of one head each
 # and nothing else, so that nobody else can do the work.
 
 # %%
@@ -358,7 +359,6 @@ if lab:
     lab.record("induction", induction)
     rows = [[LABELS[name], *share] for name, share in shares.items()]
     lab.table([f"share right, {n_steps} steps", *(f"periods {low} to {high}" for low, high in (PERIODS, LONGER))], rows)
-    lab.say("The longer periods never occurred in training.")
 
 # %% [markdown]
 # Is it that circuit? In the two-layer model we **silence** the first layer's head (it looks nowhere). And we leave it its
@@ -367,10 +367,9 @@ if lab:
 # %%
 if lab:
     circuit = content["layers_2"].model
-    everything = torch.ones(LENGTH, LENGTH, dtype=torch.bool)
-    hidden_from = {back: ~torch.eye(LENGTH, dtype=torch.bool).roll(-back, dims=1) for back in (1, 2)}
-    broken = {"silenced": accuracy(partial(circuit, first=~everything), seen)}
-    broken |= {f"hidden.{back}": accuracy(partial(circuit, first=mask), seen) for back, mask in hidden_from.items()}
+    hide = {f"hidden.{back}": ~torch.eye(LENGTH, dtype=torch.bool).roll(-back, dims=1) for back in (1, 2)}
+    hide |= {"silenced": torch.zeros(LENGTH, LENGTH, dtype=torch.bool)}
+    broken = {name: accuracy(partial(circuit, first=mask), seen) for name, mask in hide.items()}
     lab.record("induction", broken)
     with torch.no_grad():
         _, (first, second) = circuit.look(seen[0])
@@ -437,16 +436,11 @@ mistaken = {
 }
 
 # %%
-MISTAKE_RATE = 1.6e-2
-
 if lab.section("4. Four classic mistakes"):
     n_steps = 4 if lab.fast else 200
-    batches, test = (
-        sine_batches(0.0, n_steps, 64, lab.generator("mistakes")),
-        sines(n_test, length, 0.0, lab.generator("tests")),
-    )
-    same_rate = dict.fromkeys(mistaken, MISTAKE_RATE)
-    mistake_runs = fit_all(mistaken, batches, test, same_rate, lab.seed("mistakes"))
+    batches = sine_batches(0.0, n_steps, 64, lab.generator("mistakes"))
+    test = sines(n_test, length, 0.0, lab.generator("tests"))
+    mistake_runs = fit_all(mistaken, batches, test, dict.fromkeys(mistaken, 1.6e-2), lab.seed("mistakes"))
     mistakes = lab.record("mistakes", {name: {"mse": run.error} for name, run in mistake_runs.items()})
     rows = [[MISTAKES[name], number(found["mse"])] for name, found in mistakes.items()]
     lab.table([f"noise 0, {n_steps} steps of 64 series", "error"], rows)
@@ -456,7 +450,7 @@ if lab.section("4. Four classic mistakes"):
         lab.say(f"Five heads end at once: ValueError: {problem}.")
 
 # %% [markdown]
-# Do the weights of a query sum to 1? And from how many random starts is a mistake worse than the correct model?
+# Do the weights of a query sum to 1? And from how many random starts is a mistake worse than the correct model of its size?
 
 # %%
 if lab:
@@ -466,7 +460,12 @@ if lab:
         "Rows of weights sum to 1 but for {mistakes.correct.row_sum_error:.0e} in the correct model, and for "
         "{mistakes.wrong_axis.row_sum_error:.2f} with the softmax over the queries."
     )
-    fig = figures.draw_mistakes({name: run.error for name, run in mistake_runs.items()}, n_steps, lab.study)
+    if lab.study:
+        rights = {name: "correct_64" if name.endswith("64") else "correct" for name in mistaken if "correct" not in name}
+        keys = {name: (f"mistakes.{name}.mse", f"mistakes.{right}.mse") for name, right in rights.items()}
+        worse = {name: lab.study.count(*pair, where=lambda wrong, right: wrong > right) for name, pair in keys.items()}
+        lab.table([f"of {lab.study.n} random starts", "worse in"], [[MISTAKES[name], n] for name, n in worse.items()])
+    fig = figures.draw_mistakes(errors_of(mistake_runs), n_steps, D_MODEL // n_heads, lab.study)
     lab.figure(fig, "05_common_mistakes")
 
 # %% [markdown]

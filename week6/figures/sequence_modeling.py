@@ -190,8 +190,7 @@ def draw_heads(weights: Tensor, factors: Sequence[float], study: Study) -> Figur
         for at, name in ((len(names), "min"), (len(names) + 1, "max")):
             start_dots(right, at, study.values(f"heads.silenced.{name}"))
         right.set_xticks(range(len(names) + 2), [*names, "least\nneeded", "most\nneeded"])
-    right.set(yscale="log", ylabel="error without it, times that with all heads")
-    plain_ticks(right.yaxis)
+    right.set(ylabel="error without it, times that with all heads")
     right.set_title(with_starts("a head is silenced", study))
     return fig
 
@@ -282,13 +281,12 @@ def ratio(errors: Values, one: str, other: str, study: Study) -> float:
     return median(a / b for a, b in zip(*columns, strict=True))
 
 
-def draw_mistakes(errors: Values, n_steps: int, study: Study) -> Figure:
-    """The error of the correct model and of each mistake."""
+def draw_mistakes(errors: Values, n_steps: int, d_head: int, study: Study) -> Figure:
+    """The error of the correct model and of each mistake, with d_head features a head, and with 64."""
     small, large = ratio(errors, "no_scaling", "correct", study), ratio(errors, "no_scaling_64", "correct_64", study)
     starts = f" (median of {study.n} starts)" if study else ""
-    title = (
-        f"Without scaling the error is {small:.2g} times that of the correct model; with 64 features a head {large:.2g}{starts}"
-    )
+    sizes = f"by {small:.2g} with {d_head} features a head, by {large:.2g} with 64"
+    title = f"No scaling multiplies the error {sizes}{starts}"
     fig, (ax,) = panels(title, (1,), size=(13, 5))
     keys = {name: f"mistakes.{name}.mse" for name in errors}
     rows_of_dots(ax, errors, MISTAKES, MISTAKE_STYLES, keys, study)
