@@ -4,8 +4,7 @@
 # You will see
 # 1. a noisy sine, 20 steps in and the next one out, beside baselines and the best that fitting the curve can reach;
 # 2. what the trained heads look at, and whether that is what the prediction needs;
-# 3. recall: at a fixed distance, where attention needs no defending and gets none, and by content, where two layers of it do
-#    what one cannot;
+# 3. recall: of a value at a fixed distance, and by content, where two layers of attention do what one cannot;
 # 4. classic mistakes, trained beside the right model;
 # 5. how many digits of all this hold on another machine.
 
@@ -86,8 +85,8 @@ from week6.figures.sequence_modeling import LABELS, MISTAKES
 #
 # What the flags decide: how each network is made (`networks`), how many values go in, and the noise. And the learning rates.
 # A comparison is fair if each network has the rate that does best for it, in the training in which it is compared. So each
-# training has its own: the best of five, a factor of two apart, and never the first or the last of the five.
-# `python 05_sequence_modeling.py --search` repeats the search (some minutes).
+# training has its own, from a search in steps of a factor of two. `python 05_sequence_modeling.py --search` repeats it (some
+# minutes).
 
 # %%
 RATES = {
@@ -341,9 +340,9 @@ if lab.section("3. Recall: at a fixed distance, and by content"):
 #
 # One attention layer cannot: where the present token stood before is easy to find, but there stands that token, not the one
 # after it. With two, the first can note at each position which token came before, and the second looks for the position whose
-# note says "behind the present token". These two are the **induction circuit**. (The longer periods of the test never occurred
-# in training.) Below are attention layers of one head each
-# and nothing else, so that nobody else can do the work.
+# note says "behind the present token". These two are the **induction circuit**. Below are attention layers of one head each and
+# nothing else, so that nobody else can do the work. They are tested on the periods of the training, and on longer ones that
+# never occurred in it.
 
 # %%
 content_networks = {"layers_1": partial(Attentions, 1), "layers_2": partial(Attentions, 2), "gru": TokenGRU}
