@@ -146,13 +146,26 @@ if lab.section("1. The score card"):
 
 # %% [markdown]
 # The Transformer, on the same series and from the same seed (`fit` in `common/experiments.py` does what you have just seen).
-# Does a second block help it?
+# Six of the new series: the curve that hides behind the noise, and where each network says it goes.
 
 # %%
 if lab:
-    others = {name: deeper[name] for name in ("transformer", "two_layers")}
-    depth = errors_of(fit_all(others, short_batches, tests[noise], short, seed))
-    depth = lab.record("depth", {"rnn": error_on(rnn, tests[noise])} | depth)
+    transformer = fit(networks["transformer"], short_batches, tests[noise], short["transformer"], seed)
+    clean = sines(2 * n_test, length, 0.0, lab.generator("test"))  # the same sines without noise
+    inputs, _ = tests[noise]
+    with torch.no_grad():
+        predictions = {"rnn": rnn(inputs), "transformer": transformer.model(inputs), "limit": curve_fit(inputs)}
+    fig = figures.draw_samples(inputs, clean, predictions, noise)
+    lab.figure(fig, "05_sample_sequences")
+
+# %% [markdown]
+# Does a second block help the Transformer?
+
+# %%
+if lab:
+    two = fit(deeper["two_layers"], short_batches, tests[noise], short["two_layers"], seed)
+    found = {"rnn": error_on(rnn, tests[noise]), "transformer": transformer.error, "two_layers": two.error}
+    depth = lab.record("depth", found)
     lab.table(["", "error on new series"], [[LABELS[name], error] for name, error in depth.items()], digits=4)
     if lab.study:
         ahead = lab.study.count("depth.rnn", "depth.two_layers", where=lambda rnn, two: two < rnn)
@@ -174,14 +187,13 @@ if lab:
         runs[level] = fit_all(networks, batches, test, RATES["noisy" if level else "quiet"], seed)
         fitted[level] = curve_fit(test[0])
         data = tuple(torch.cat(pieces) for pieces in zip(*batches, strict=True))
-        errors = baselines(data, test) | errors_of(runs[level]) | {"limit": mse(fitted[level], test[1])}
-        key = f"sine.noise_{level:g}"
-        limit = lab.record(f"{key}.limit", errors.pop("limit"))
-        card[level] = {name: lab.record(f"{key}.{name}.mse", error) for name, error in errors.items()} | {"limit": limit}
+        errors, key = baselines(data, test) | errors_of(runs[level]), f"sine.noise_{level:g}"
+        card[level] = {name: lab.record(f"{key}.{name}.mse", error) for name, error in errors.items()}
+        card[level]["limit"] = lab.record(f"{key}.limit", mse(fitted[level], test[1]))
         for name, run in runs[level].items():
             lab.record_seconds(f"{key}.{name}.training", run.seconds)
         lab.say(f"Noise {level:g}: {n_steps} steps of {size} series, {len(test[0])} test series.")
-    rows = [[LABELS[name], *(number(errors[name]) for errors in card.values())] for name in errors | {"limit": 0}]
+    rows = [[LABELS[name], *(number(errors[name]) for errors in card.values())] for name in card[noise]]
     lab.table(["mean squared error", *(f"noise {level:g}" for level in card)], rows)
 
 # %% [markdown]
@@ -194,26 +206,14 @@ if lab:
 
 # %%
 if lab:
-    clean = sines(2 * n_test, length, 0.0, lab.generator("test"))  # the same sines without noise
     for level in [level for level in options.noise if level > 0]:
         own = {name: error_on(run.model, (tests[level][0], clean[1])) for name, run in runs[level].items()}
         excess = lab.record(f"sine.noise_{level:g}.excess", own | {"limit": mse(fitted[level], clean[1])})
-        times = {name: excess[name] / excess["limit"] for name in networks}
-        lab.record(f"sine.noise_{level:g}.times_limit", times)
+        times = lab.record(f"sine.noise_{level:g}.times_limit", {name: excess[name] / excess["limit"] for name in networks})
         lab.say(
             f"Noise {level:g}, beyond the noise: the limit is off by {number(excess['limit'], 2)}, the RNN by "
             f"{times['rnn']:.1f} times that, the Transformer by {times['transformer']:.1f} times."
         )
-
-# %% [markdown]
-# Six of the test series, and the card as a picture.
-
-# %%
-if lab:
-    with torch.no_grad():
-        predictions = {name: run.model(tests[noise][0]) for name, run in runs[noise].items()} | {"limit": fitted[noise]}
-    fig = figures.draw_samples(tests[noise][0], clean, predictions, noise)
-    lab.figure(fig, "05_sample_sequences")
 
 # %%
 if lab:
