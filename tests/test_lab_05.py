@@ -571,12 +571,12 @@ def test_a_bad_flag_is_one_line_and_nothing_is_written(flags, says, tmp_path, ca
     [
         (
             ["--heads", "8", "1", "8", "--noise", "0"],
-            ["05_heads.png", "05_results.json"],
+            ["05_heads.png", "05_results.json", "05_seconds.json"],
             "Noise 0, 6 steps, 20 values in, Transformer with positions",
         ),
         (
             ["--lengths", "10", "3", "--no-positions"],
-            ["05_lengths.png", "05_results.json"],
+            ["05_lengths.png", "05_results.json", "05_seconds.json"],
             "Noise 0.1, 6 steps, 4 heads, Transformer without positions",
         ),
     ],
@@ -606,7 +606,12 @@ def test_two_comparisons_leave_each_other_alone(tmp_path, capsys):
     run_script(5, tmp_path, "--heads", "1", "2", "--lengths", "3", "5")
     printed = " ".join(capsys.readouterr().out.split())
     assert "20 values in, Transformer with" in printed and "4 heads, Transformer with" in printed
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["05_heads.png", "05_lengths.png", "05_results.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "05_heads.png",
+        "05_lengths.png",
+        "05_results.json",
+        "05_seconds.json",
+    ]
 
 
 def test_the_flags_reach_the_lab(tmp_path, capsys):

@@ -94,7 +94,7 @@ RATES = {
     "noisy": {"rnn": 8e-3, "transformer": 1.6e-2},
     "short": {"rnn": 8e-3, "transformer": 8e-3, "two_layers": 1.6e-2},
     "recall": {"transformer": 8e-3, "rnn": 8e-3, "orthogonal": 2e-3, "gru": 6e-2},
-    "fixed place": {"transformer": 3e-2},
+    "fixed place": {"transformer": 1.6e-2},
     "content": {"layers_1": 2e-2, "layers_2": 2e-2, "gru": 4e-2},
 }
 n_heads = DEFAULTS["heads"] if "heads" in several else options.heads[0]
@@ -436,7 +436,7 @@ mistaken = {
 
 # %%
 if lab.section("4. Four classic mistakes"):
-    n_steps = 4 if lab.fast else 200
+    n_steps = 4 if lab.fast else 150
     batches = sine_batches(0.0, n_steps, 64, lab.generator("mistakes"))
     test = sines(n_test, length, 0.0, lab.generator("tests"))
     mistake_runs = fit_all(mistaken, batches, test, dict.fromkeys(mistaken, 1.6e-2), lab.seed("mistakes"))
@@ -485,7 +485,7 @@ def nudged(make) -> nn.Module:
 
 
 if lab.section("5. How many digits hold"):
-    n_steps, seed = 20 if lab.fast else 120, lab.seed("digits")
+    n_steps, seed = 20 if lab.fast else 200, lab.seed("digits")
     batches, test = (
         sine_batches(0.1, n_steps, 32, lab.generator("digits")),
         sines(10, length, 0.1, lab.generator("digit tests")),

@@ -302,10 +302,11 @@ def draw_sensitivity(apart: Mapping[tuple[str, float], np.ndarray], nudge: float
     """By network and learning rate: by how much two losses differ, relative to the loss, at each step."""
     names, rates = list(dict.fromkeys(n for n, _ in apart)), sorted({rate for _, rate in apart})
     n_steps = len(apart[names[0], rates[0]])
-    ends = [ending(apart, study, names[-1], rate) for rate in (rates[0], rates[-1])]
+    ends = {name: [ending(apart, study, name, rate) for rate in (rates[0], rates[-1])] for name in names}
+    name = max(names, key=lambda name: ends[name][1])
     title = (
-        f"One weight changed by {nudge:.0e}: after {n_steps} steps the {LABELS[names[-1]]}'s loss differs by {ends[0]:.0e} "
-        f"at rate {rates[0]:g}, by {ends[1]:.0e} at {rates[-1]:g}"
+        f"One weight changed by {nudge:.0e}: after {n_steps} steps the {LABELS[name]}'s loss differs by {ends[name][0]:.0e} "
+        f"at rate {rates[0]:g}, by {ends[name][1]:.0e} at {rates[-1]:g}" + (f" (median of {study.n} starts)" if study else "")
     )
     fig, axes = panels(title, (1,) * len(names), size=(7 * len(names), 5))
     colors = (SKY, BLUE, VERMILLION)
