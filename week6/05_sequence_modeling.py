@@ -182,7 +182,7 @@ if lab:
 if lab:
     runs, card, fitted = {}, {}, {}  # by noise
     for level, test in tests.items():
-        n_steps, size = (6, 64) if lab.fast else (1600, 96) if level else (800, 64)
+        n_steps, size = (6, 64) if lab.fast else (1600, 128) if level else (800, 64)
         batches = sine_batches(level, n_steps, size, lab.generator("training"))
         runs[level] = fit_all(networks, batches, test, RATES["noisy" if level else "quiet"], seed)
         fitted[level] = curve_fit(test[0])
@@ -518,7 +518,7 @@ if options.search and lab.section("Search: learning rates"):
     test = {level: sines(n_test, length, level, g) for level in (0.0, 0.1)}
     trainings = [
         ("quiet", networks, sine_batches(0.0, 2 if few else 800, 64, g), test[0.0]),
-        ("noisy", networks, sine_batches(0.1, 2 if few else 1600, 96, g), test[0.1]),
+        ("noisy", networks, sine_batches(0.1, 2 if few else 1600, 128, g), test[0.1]),
         ("short", deeper, sine_batches(0.1, 2 if few else 500, 64, g), test[0.1]),
         ("recall", recall_networks, [waves(64, g) for _ in range(2 if few else 200)], waves(n_test, g)),
         ("fixed place", recall_networks, [waves(64, g, 0) for _ in range(2 if few else 200)], waves(n_test, g, 0)),
