@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 from torch import Tensor
 
 from common.plotting import (
@@ -79,6 +80,7 @@ def error_axis(ax: Axes) -> None:
     low, high = ax.get_xlim()
     ax.set_xlim(low, high * (high / low) ** 0.3)
     decades(ax.xaxis)
+    ax.xaxis.set_major_locator(LogLocator(numticks=6))
 
 
 def with_starts(text: str, study: Study) -> str:
@@ -133,9 +135,10 @@ def draw_scores(card: Mapping[float, Values], depth: Values, noise: float, study
     rows_of_dots(axes[-1], depth, LABELS, STYLES, {name: f"depth.{name}" for name in depth}, study)
     axes[-1].set_title(f"noise {noise:g}, a shorter training for all")
     for ax in axes:
-        error_axis(ax)
+        if ax is not axes[-1]:
+            error_axis(ax)
         ax.set_xlabel("mean squared error")
-    plain_ticks(axes[-1].xaxis)
+    axes[-1].set_xlim(0, 1.3 * axes[-1].get_xlim()[1])
     axes[0].set_xlabel(with_starts("mean squared error", study))
     return fig
 
