@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from common.experiments import Data
+from common.experiments import Data, mse
 
 AMPLITUDES, FREQUENCIES = (0.5, 1.5), (0.2, 1.0)  # uniform; f in radians a step: periods of 6 to 31 steps
 
@@ -59,3 +59,10 @@ def fit_amplitudes(x: np.ndarray, f: np.ndarray) -> tuple[np.ndarray, np.ndarray
 def least_squares(inputs: Tensor, targets: Tensor) -> Tensor:
     """(T,): the weights of the best linear formula for the next value."""
     return torch.linalg.lstsq(inputs.double(), targets.double()[:, None]).solution[:, 0]
+
+
+def baselines(data: Data, test: Data) -> dict[str, float]:
+    """Errors on `test` of what needs no network; the linear formula is fitted to `data`."""
+    inputs, targets = test
+    weights = least_squares(*data)  # (T,)
+    return {"zero": mse(0 * targets, targets), "last": mse(inputs[:, -1], targets), "linear": mse(inputs @ weights, targets)}

@@ -22,7 +22,7 @@ sys.path.insert(0, str(ROOT))
 import torch  # noqa: E402
 from torch import nn  # noqa: E402
 
-from common.experiments import fit  # noqa: E402
+from common.experiments import batches_of, fit  # noqa: E402
 from common.sines import sines  # noqa: E402
 from common.transformer import TransformerBlock  # noqa: E402
 
@@ -83,7 +83,7 @@ def training_speed(n_steps: int = 300, batch: int = 64) -> dict[str, float]:
     speeds = {name: [] for name in lab.networks}
     for _ in range(4):
         for name, make in lab.networks.items():
-            speeds[name].append(n_steps / fit(make, data, data, batch, 1e-2, 0).seconds)
+            speeds[name].append(n_steps / fit(make, batches_of(data, batch), data, 1e-2, 0).seconds)
     return {name: median(values[1:]) for name, values in speeds.items()}  # the first turn warms up
 
 

@@ -37,12 +37,12 @@ FIGURES = {
     "05": [
         "sample_sequences",
         "performance_comparison",
-        "learning_curves",
         "attention_patterns",
         "multihead_analysis",
         "position_importance",
         "recall",
         "common_mistakes",
+        "sensitivity",
     ],
 }
 PAGES = {"02": ["02_explore.html"]}

@@ -1,16 +1,16 @@
-"""The figures of Lab 5. A network's errors are lists with one number for each start."""
+"""The figures of Lab 5: this run as large markers, the random starts of the study as small grey dots."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from statistics import mean
+from statistics import median
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 from torch import Tensor
 
 from common.plotting import (
@@ -19,15 +19,16 @@ from common.plotting import (
     MODEL_STYLES,
     PURPLE,
     SKY,
+    VERMILLION,
     curve,
     decades,
     heatmap,
     number,
     panels,
     plain_ticks,
-    seed_band,
-    seed_dots,
+    start_dots,
 )
+from common.study import Study
 
 LABELS = {
     "zero": "predict 0",
@@ -35,112 +36,125 @@ LABELS = {
     "linear": "least squares",
     "rnn": "RNN",
     "transformer": "Transformer",
+    "two_layers": "Transformer, two layers",
     "gru": "GRU",
+    "orthogonal": "RNN, orthogonal start",
+    "layers_1": "one attention layer",
+    "layers_2": "two attention layers",
     "limit": "limit: fitted sine",
 }
 STYLES = {name: MODEL_STYLES.get(label, {"color": GREY, "marker": "v", "ls": ":"}) for name, label in LABELS.items()}
+STYLES |= {"two_layers": {"color": SKY, "marker": "D", "ls": "-."}, "orthogonal": {"color": PURPLE, "marker": "^", "ls": "-."}}
 MISTAKES = {
     "correct": "correct",
     "no_positions": "no positions",
     "no_scaling": "no scaling",
     "wrong_axis": "softmax over the queries",
+    "correct_64": "correct, 64 features a head",
+    "no_scaling_64": "no scaling, 64 features a head",
 }
-MISTAKE_STYLES = [
-    {"color": BLUE, "marker": "o", "ls": "-"},
-    {"color": PURPLE, "marker": "v", "ls": "--"},
-    {"color": SKY, "marker": "D", "ls": "-."},
-    {"color": GREY, "marker": "X", "ls": ":"},
-]
-Errors = Mapping[str, Sequence[float]]
+MISTAKE_STYLES = {
+    name: {"color": BLUE if name.startswith("correct") else VERMILLION, "marker": "o" if name.startswith("correct") else "X"}
+    for name in MISTAKES
+}
+Values = Mapping[str, float]
+
+
+def rows_of_dots(
+    ax: Axes, values: Values, labels: Mapping[str, str], styles: Mapping[str, Mapping], keys: Mapping[str, str], study: Study
+) -> None:
+    """A row for each name: a large marker and its number for this run, small grey dots for the starts of the study."""
+    for i, (name, value) in enumerate(values.items()):
+        starts = study.values(keys.get(name, ""))
+        start_dots(ax, i, starts, along="x", width=0.5)
+        ax.plot(value, i, color=styles[name]["color"], marker=styles[name]["marker"], ms=12, alpha=0.8)
+        right = max([value, *starts])
+        ax.annotate(number(value), (right, i), xytext=(13, 0), textcoords="offset points", va="center")
+    ax.set_yticks(range(len(values)), [labels[name] for name in values])
+    ax.set_ylim(len(values) - 0.4, -0.6)
+
+
+def error_axis(ax: Axes) -> None:
+    """Errors on a logarithmic axis, with room for the numbers at the right."""
+    ax.set_xscale("log")
+    low, high = ax.get_xlim()
+    ax.set_xlim(low, high * (high / low) ** 0.3)
+    decades(ax.xaxis)
+    ax.xaxis.set_major_locator(LogLocator(numticks=6))
+
+
+def with_starts(text: str, study: Study) -> str:
+    return f"{text} (grey: {study.n} random starts)" if study else text
 
 
 # --- 1. the score card ------------------------------------------------------------------------------------------------
 
 
-def draw_samples(inputs: Tensor, targets: Tensor, predictions: Mapping[str, Tensor], noise: float) -> Figure:
-    """The first six of the sequences (n, T), their next values and those that each predicts (n,)."""
-    misses = ", ".join(f"{LABELS[n].split(': ')[-1]} {number(F.mse_loss(p, targets).item())}" for n, p in predictions.items())
-    title = f"Mean squared error ({len(targets)} sequences, noise {noise:g}, first start): {misses}"
+def draw_samples(inputs: Tensor, clean: tuple[Tensor, Tensor], predictions: Mapping[str, Tensor], noise: float) -> Figure:
+    """The first six of the sequences (n, T), the same without noise and their next values, and what each predicts (n,)."""
+    misses = {name: (p - clean[1]).pow(2).mean().sqrt().item() for name, p in predictions.items()}
+    title = (
+        f"The RNN misses the curve behind noise {noise:g} by {number(misses['rnn'], 2)} (root mean square), "
+        f"the Transformer by {number(misses['transformer'], 2)}"
+    )
     fig, axes = panels(title, (1, 1, 1), rows=2, size=(15, 7))
     length = inputs.shape[1]
     for i, ax in enumerate(axes):
-        ax.plot(range(length), inputs[i], color=GREY, marker=".", lw=1, label="input")
-        ax.plot(length, targets[i], color="black", marker="*", ms=15, ls="", label="the next value")
-        ax.axhline(targets[i], xmin=0.8, color="black", lw=0.8, ls=":")
+        ax.plot(range(length), clean[0][i], color="0.75", lw=4, label="the curve without noise")
+        ax.plot([length - 1, length], [clean[0][i, -1], clean[1][i]], color="0.75", lw=4)
+        ax.plot(range(length), inputs[i], color="black", marker=".", lw=0.8, label="input")
+        ax.plot(length, clean[1][i], color="black", marker="*", ms=15, ls="", label="where it goes next")
         for shift, (name, prediction) in enumerate(predictions.items(), 1):
             ax.plot(length + 0.045 * length * shift, prediction[i], **STYLES[name] | {"ls": ""}, ms=9, label=LABELS[name])
+        ax.axhline(clean[1][i].item(), xmin=0.8, color="black", lw=0.8, ls=":")
     for ax in axes[3:]:
         ax.set_xlabel("step t (predictions are for the step of the star)")
-    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
+    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=6)
     return fig
 
 
-def draw_scores(scores: Mapping[float, Errors], limits: Mapping[float, float]) -> Figure:
-    """By noise: the errors of each method, and the limit."""
-    best = {noise: min(errors, key=lambda name, errors=errors: mean(errors[name])) for noise, errors in scores.items()}
-    texts = [f"{LABELS[name]} at noise {noise:g} ({number(mean(scores[noise][name]))})" for noise, name in best.items()]
-    fig, axes = panels(
-        f"Smallest error, the limit apart: {', '.join(texts)}", (1,) * len(scores), size=(max(9, 7 * len(scores)), 4.6)
-    )
-    for ax, (noise, errors) in zip(axes, scores.items(), strict=True):
-        seed_dots(ax, {LABELS[name]: by_seed for name, by_seed in errors.items()}, [STYLES[name] for name in errors])
-        if noise:
-            ax.axvline(limits[noise], color="black", ls="--")
-            ax.set_xlim(left=min(ax.get_xlim()[0], limits[noise] / 2))
-        line = "dashed: " if noise else "not shown: "
-        ax.set(xlabel=f"mean squared error (dots: {len(errors['linear'])} seeds)")
-        ax.set_title(f"noise {noise:g} ({line}{LABELS['limit']}, {number(limits[noise])})")
+def draw_scores(card: Mapping[float, Values], depth: Values, noise: float, study: Study) -> Figure:
+    """By noise: the error of each method; and `depth`: the errors after a shorter training, with a second layer, too."""
+    keys = [f"sine.noise_{noise:g}.{name}.mse" for name in ("rnn", "transformer")]
+    ahead = study.count(*keys, where=lambda rnn, transformer: rnn < transformer)
+    if ahead is None:
+        rnn, transformer = card[noise]["rnn"], card[noise]["transformer"]
+        title = f"Noise {noise:g}: the RNN's error is {number(rnn)}, that of one Transformer layer {number(transformer)}"
+    else:
+        deep = study.count("depth.rnn", "depth.two_layers", where=lambda rnn, two: two < rnn)
+        title = (
+            f"Noise {noise:g}: the RNN is ahead of one Transformer layer in {ahead} of {study.n} random starts; "
+            f"two layers are ahead of the RNN in {deep}"
+        )
+    fig, axes = panels(title, (1,) * (len(card) + 1), size=(6 * len(card) + 6, 4.6))
+    for ax, (level, errors) in zip(axes, card.items(), strict=False):
+        shown = errors if level else {name: error for name, error in errors.items() if name != "limit"}
+        keys = {name: f"sine.noise_{level:g}.{name}{'' if name == 'limit' else '.mse'}" for name in errors}
+        rows_of_dots(ax, shown, LABELS, STYLES, keys, study)
+        ax.set_title(f"noise {level:g}" + ("" if level else " (the limit is 0)"))
+    rows_of_dots(axes[-1], depth, LABELS, STYLES, {name: f"depth.{name}" for name in depth}, study)
+    axes[-1].set_title(f"noise {noise:g}, a shorter training for all")
+    for ax in axes:
+        if ax is not axes[-1]:
+            error_axis(ax)
+        ax.set_xlabel("mean squared error")
+    axes[-1].set_xlim(0, 1.3 * axes[-1].get_xlim()[1])
+    axes[0].set_xlabel(with_starts("mean squared error", study))
     return fig
-
-
-def draw_learning(
-    losses: Mapping[float, Mapping[str, np.ndarray]], linear: Mapping[float, float], limits: Mapping[float, float]
-) -> Figure:
-    """By noise: the losses (seeds, steps) of each network, the error of least squares, and the limit."""
-    noise = list(losses)[-1]
-    steps = ", ".join(f"{LABELS[name]} {passing(some, linear[noise])}" for name, some in losses[noise].items())
-    title = f"Noise {noise:g}: the loss falls below that of least squares after about {steps} steps"
-    fig, axes = panels(title, (1,) * len(losses), size=(max(11, 7 * len(losses)), 4.6))
-    for ax, (noise, by_name) in zip(axes, losses.items(), strict=True):
-        ax.set_yscale("log")
-        for name, some in by_name.items():
-            steps, smoothed = smooth(some)
-            seed_band(ax, steps, smoothed, LABELS[name], **STYLES[name] | {"marker": None})
-        if noise:
-            ax.axhline(linear[noise], color=GREY, ls=":", label=LABELS["linear"])
-            ax.axhline(limits[noise], color="black", ls="--", label=LABELS["limit"])
-            plain_ticks(ax.yaxis)
-        else:
-            decades(ax.yaxis)
-        ax.set(xlabel=f"training step (each point: mean of {2 * steps[0] + 1:.0f})", title=f"noise {noise:g}")
-        ax.legend()
-    axes[0].set_ylabel(f"loss on new sequences\n(mean and range of {len(some)} seeds)")
-    return fig
-
-
-def smooth(losses: np.ndarray, n_stretches: int = 40) -> tuple[np.ndarray, np.ndarray]:
-    """(seeds, steps) -> the steps in the middle of each stretch, and the mean loss in it (seeds, stretches)."""
-    stretches = np.array_split(np.arange(losses.shape[1]), min(n_stretches, losses.shape[1]))
-    middles = np.array([stretch.mean() for stretch in stretches])
-    return middles, np.stack([losses[:, stretch].mean(axis=1) for stretch in stretches], axis=1)
-
-
-def passing(losses: np.ndarray, level: float) -> str:
-    """When the mean of the losses (seeds, steps) falls below the level for the first time."""
-    steps, smoothed = smooth(losses)
-    below = steps[smoothed.mean(axis=0) < level]
-    return f"{below[0]:.0f}" if len(below) else "never"
 
 
 # --- 2. what the heads look at ----------------------------------------------------------------------------------------
 
 
 def draw_patterns(weights: Tensor, frequencies: tuple[float, float], n_sequences: int) -> Figure:
-    """Mean weights (H, frequencies, T) of the first start by steps back, over n_sequences of each frequency, low to high."""
+    """Mean weights (H, frequencies, T) by steps back, over n_sequences of each frequency, low to high."""
     n_heads, n_f, length = weights.shape
-    looks = weights @ torch.arange(1.0, length + 1)  # mean steps back, (H, frequencies)
-    means, spans = (" / ".join(f"{x:.1f}" for x in values) for values in (looks.mean(1), looks.amax(1) - looks.amin(1)))
-    title = f"First start: heads look {means} steps back on average; over frequencies this varies by {spans}"
+    looks = (weights @ torch.arange(1.0, length + 1)).mean(dim=1).tolist()  # mean steps back of each head
+    near, far = min(range(n_heads), key=looks.__getitem__), max(range(n_heads), key=looks.__getitem__)
+    distances = f"head {near} looks {looks[near]:.0f} steps back on average, head {far} {looks[far]:.0f}"
+    title = f"Each head has its own distance: {distances}"
+    if near == far:
+        title = f"The head looks {looks[0]:.0f} steps back on average"
     fig, axes = panels(title, (1,) * n_heads, size=(max(11, 3.9 * n_heads), 5))
     for head, ax in enumerate(axes):
         image = heatmap(ax, weights[head], column_label="steps back (key)", row_label="", limit=weights.max().item())
@@ -158,120 +172,179 @@ def label_steps(ax: Axes, length: int, first: int = 1) -> None:
     ax.set_xticks([b - 1 + first for b in back], back)
 
 
-def draw_heads(weights: Tensor, factors: np.ndarray) -> Figure:
-    """The weights (H, n, T) of the first start by steps back, and by what factor (starts, H) the error grows without a head."""
-    title = (
-        f"Without one head the error is {factors.min():.2g} to {factors.max():.2g} times as large "
-        f"({factors.shape[1]} heads, {len(factors)} random starts)"
-    )
+def draw_heads(weights: Tensor, factors: Sequence[float], study: Study) -> Figure:
+    """The weights (H, n, T) by steps back, and by what factor the error grows without each head."""
+    title = f"No head can be spared: without one the error is {min(factors):.2g} to {max(factors):.2g} times as large"
+    if min(factors) < 1.1:
+        title = f"Without one head the error is {min(factors):.2g} to {max(factors):.2g} times as large"
     fig, (left, right) = panels(title, (5, 4), size=(14, 5))
-    names = [f"head {h}" for h in range(len(weights))]  # of each start: the numbers mean nothing across starts
+    names = [f"head {h}" for h in range(len(weights))]
     for h, line in zip(range(len(names)), itertools.cycle(("-", "--", "-.", ":")), strict=False):
         low, high = weights[h].quantile(torch.tensor([0.1, 0.9]), dim=0)
         curve(left, range(1, weights.shape[-1] + 1), weights[h].mean(dim=0), low=low, high=high, label=names[h], ls=line)
     label_steps(left, weights.shape[-1])
     left.set(xlabel="steps back (key)", ylabel="weight", ylim=(0, None))
-    left.set_title("first start: what the heads look at\n(mean; band: 10-90 % of the sequences)")
+    left.set_title("what the heads look at\n(mean; band: 10-90 % of the sequences)")
     left.legend(ncols=2, loc="upper right")
-    numbers = ".1f" if len(names) <= 8 else None
-    rows = [f"start {i + 1}" for i in range(len(factors))]
-    heatmap(right, factors, rows=rows, columns=names, row_label="", column_label="", limit=factors.max(), numbers=numbers)
-    right.set_title("error without this head, times that with all\n(head numbers mean nothing across starts)")
+    bars = right.bar(names, factors, color=BLUE)
+    right.bar_label(bars, fmt="%.2g")
+    right.axhline(1, color="black", lw=1, ls=":")
+    if study:
+        for at, name in ((len(names), "min"), (len(names) + 1, "max")):
+            start_dots(right, at, study.values(f"heads.silenced.{name}"))
+        right.set_xticks(range(len(names) + 2), [*names, "least\nneeded", "most\nneeded"])
+    right.set(ylabel="error without it, times that with all heads")
+    right.set_title(with_starts("a head is silenced", study))
     return fig
 
 
 def draw_positions(
-    weight: np.ndarray, hidden: np.ndarray, replaced: Mapping[str, np.ndarray], base: Mapping[str, Sequence[float]]
+    weight: Sequence[float], hidden: Sequence[float], replaced: Sequence[float], base: float, study: Study
 ) -> Figure:
-    """By steps back, (seeds, T) each: the weight, the error when a position is hidden from the heads, for each network the
-    error when a value is replaced; and the error of each start with nothing done."""
-    factors = {name: errors / np.array(base[name])[:, None] for name, errors in replaced.items()}
-    most = int(replaced["transformer"].mean(axis=0).argmax())
+    """By steps back: the weight, the error when a position is hidden from the heads, and when its value is replaced; and
+    the error with nothing done."""
+    most = int(np.argmax(replaced))
     title = (
-        f"Replacing the value {most + 1} step{'s' * (most > 0)} back costs most (error x "
-        f"{factors['transformer'].mean(axis=0)[most]:.2g}); the heads give it "
-        f"a weight of {weight.mean(axis=0)[most]:.3f} (equal shares: {1 / weight.shape[1]:.2g})"
+        f"Replacing the value {most + 1} step{'s' * (most > 0)} back costs most (error x {replaced[most] / base:.2g}), "
+        f"and yet the heads give it a weight of {weight[most]:.3f}"
     )
     fig, axes = panels(title, (1, 1, 1), size=(16, 4.8))
-    back = range(1, weight.shape[1] + 1)
-    hidden = hidden / np.array(base["transformer"])[:, None]
-    for ax, values in zip(axes, (weight, hidden), strict=False):
-        seed_band(ax, back, values, LABELS["transformer"], **STYLES["transformer"])
-    for name, values in factors.items():
-        seed_band(axes[2], back, values, LABELS[name], **STYLES[name])
-    axes[0].set(title="where the heads look", ylabel=f"mean weight (band: {len(weight)} seeds)", ylim=(0, None))
-    axes[1].set_title("a position is hidden from the heads")
-    axes[2].set(title="a value is taken from another sequence\n(logarithmic scale)", yscale="log")
-    axes[2].legend(loc="upper right")
-    plain_ticks(axes[2].yaxis)
-    for ax in axes:
-        label_steps(ax, weight.shape[1])
+    back = range(1, len(weight) + 1)
+    for ax, name, values in zip(axes, ("attention", "hiding", "replacing"), (weight, hidden, replaced), strict=True):
+        ax.plot(back, values, **STYLES["transformer"])
+        for b in back:
+            start_dots(ax, b, study.values(f"position.{name}.{b}"))
+        label_steps(ax, len(weight))
         ax.set_xlabel("steps back")
+    axes[0].set(title=with_starts("where the heads look", study), ylabel="mean weight", ylim=(0, None))
+    axes[1].set(title="a position is hidden from the heads", ylabel="error")
+    axes[2].set(title="a value is taken from another sequence", ylabel="error")
     for ax in axes[1:]:
-        ax.axhline(1, color="black", lw=1, ls=":")
-        ax.set_ylabel("error, times that with nothing done")
+        ax.axhline(base, color="black", lw=1, ls=":", label="nothing done")
+        ax.set_yscale("log")
+        plain_ticks(ax.yaxis)
+    axes[2].legend(loc="upper right")
     return fig
 
 
-# --- 3. and 4. recall and mistakes ------------------------------------------------------------------------------------
+# --- 3. recall ----------------------------------------------------------------------------------------------------------
+
+CONTENT = {
+    "1.accuracy": "one layer",
+    "2.accuracy": "two layers",
+    "unseen": "two layers, longer periods",
+    "silenced": "two layers, first silenced",
+    "hidden.1": "previous token hidden",
+    "hidden.2": "the one before hidden",
+    "gru": "GRU",
+    "gru_unseen": "GRU, longer periods",
+}
 
 
-def draw_recall(errors: Mapping[int, Errors], n_steps: int, weight: Tensor, at: int) -> Figure:
-    """The errors by period; `weight` (H, T) by steps back: of the first Transformer with the period `at`, mean over test
-    sequences."""
-    texts = [f"{LABELS[name]} {number(mean(by_seed))}" for name, by_seed in errors[at].items()]
-    title = f"Recall of a value {at} steps back after {n_steps} training steps: error {', '.join(texts)}"
-    fig, (left, right) = panels(title, (1, 1), size=(14, 5.2))
-    for name in errors[at]:
-        values = np.array([by_name[name] for by_name in errors.values()]).T  # (seeds, periods)
-        seed_band(left, list(errors), values, LABELS[name], **STYLES[name])
-    left.axhline(1, color=GREY, ls=":", label=LABELS["zero"])
-    left.set(xscale="log", yscale="log", xlabel="period P", ylabel="mean squared error")
-    left.set_xticks(list(errors), list(errors))
-    left.minorticks_off()
-    decades(left.yaxis)
-    left.legend(loc="best")
-    left.set_title(f"the next value stands P steps back (band: {len(errors[at]['rnn'])} seeds)")
-    names = [f"head {h}" for h in range(len(weight))]
-    image = heatmap(right, weight, rows=names, row_label="", column_label="steps back (key)")
-    label_steps(right, weight.shape[1], first=0)
-    right.set_title(f"P = {at}: what the Transformer looks at (first start)")
-    fig.colorbar(image, ax=right, label="weight (mean)")
+def draw_recall(
+    recalled: Mapping[str, Mapping[str, float]],
+    fixed_place: float,
+    content: Values,
+    second: Tensor,
+    tokens: Tensor,
+    period: int,
+    study: Study,
+) -> Figure:
+    """The errors at a fixed distance (`fixed_place`: with the answer always at one place), the shares of right tokens by
+    content, and what the second layer looks at (T, T) in a sequence of tokens (T,)."""
+    one, two = (study.median(f"induction.{n}.accuracy") if study else content[f"{n}.accuracy"] for n in (1, 2))
+    starts = f" (median of {study.n} random starts)" if study else ""
+    title = f"Recall by content: two attention layers are right in {two:.2f} of all cases, one in {one:.2f}{starts}"
+    fig, (left, middle, right) = panels(title, (4, 4, 5), size=(18, 5.6))
+    errors = {name: found["mse"] for name, found in recalled.items()} | {"fixed": fixed_place}
+    keys = {name: f"recall.period_{period}.{name}.mse" for name in recalled} | {"fixed": "recall.fixed_place.transformer.mse"}
+    labels, styles = LABELS | {"fixed": "Transformer,\nplace fixed"}, STYLES | {"fixed": STYLES["transformer"]}
+    labels |= {"orthogonal": "RNN,\northogonal start"}
+    rows_of_dots(left, errors, labels, styles, keys, study)
+    left.axvline(1, color=GREY, ls=":")
+    error_axis(left)
+    left.set(xlabel="mean squared error (dotted: predict 0)", title=f"fixed distance: {period} steps back")
+    styles = {name: STYLES["gru" if "gru" in name else "transformer"] for name in CONTENT}
+    shown = {name: content[name] for name in CONTENT}
+    rows_of_dots(middle, shown, CONTENT, styles, {name: f"induction.{name}" for name in CONTENT}, study)
+    middle.set(xlim=(0, 1.25), xlabel=with_starts("share of right tokens", study), title="by content: a new period each time")
+    letters = [chr(ord("a") + t) for t in tokens.tolist()]
+    image = heatmap(right, second, rows=letters, columns=letters)
+    right.set_title("the second layer: each token looks\nat what followed it before")
+    fig.colorbar(image, ax=right, label="weight")
     return fig
 
 
-def draw_mistakes(errors: Errors, losses: Mapping[str, np.ndarray], worse: Sequence[str], noise: float) -> Figure:
-    """Of each of MISTAKES the errors and the losses (seeds, steps); `worse`: those that are worse from every start."""
-    means = {name: mean(by_seed) for name, by_seed in errors.items()}
-    notes = {name: "" if name in worse else " (starts overlap)" for name in means}
-    factors = [f"{MISTAKES[name]} {means[name] / means['correct']:.2g}{notes[name]}" for name in list(MISTAKES)[1:]]
-    title = f"Error, correct model = 1: {', '.join(factors)}"
-    fig, (left, right) = panels(title, (1, 1), size=(14, 4.8))
-    seed_dots(left, {MISTAKES[name]: by_seed for name, by_seed in errors.items()}, MISTAKE_STYLES)
-    left.set(xlabel=f"mean squared error, noise {noise:g} (dots: {len(errors['correct'])} seeds)")
-    left.set_title("after training (heads that do not divide the width:\nan error before any training)")
-    for (name, some), style in zip(losses.items(), MISTAKE_STYLES, strict=True):
-        seed_band(right, *smooth(some), MISTAKES[name], **style | {"marker": None})
-    right.set(yscale="log", xlabel="training step", ylabel="loss on new sequences", title="during training (mean and range)")
-    decades(right.yaxis)
-    right.legend(loc="lower left")
+# --- 4. mistakes --------------------------------------------------------------------------------------------------------
+
+
+def ratio(errors: Values, one: str, other: str, study: Study) -> float:
+    """Of the errors of two models, in the median start if there is a study."""
+    columns = [study.values(f"mistakes.{name}.mse") or (errors[name],) for name in (one, other)]
+    return median(a / b for a, b in zip(*columns, strict=True))
+
+
+def draw_mistakes(errors: Values, n_steps: int, d_head: int, study: Study) -> Figure:
+    """The error of the correct model and of each mistake, with d_head features a head, and with 64."""
+    small, large = ratio(errors, "no_scaling", "correct", study), ratio(errors, "no_scaling_64", "correct_64", study)
+    starts = f" (median of {study.n} starts)" if study else ""
+    sizes = f"by {small:.2g} with {d_head} features a head, by {large:.2g} with 64"
+    title = f"No scaling multiplies the error {sizes}{starts}"
+    fig, (ax,) = panels(title, (1,), size=(13, 5))
+    keys = {name: f"mistakes.{name}.mse" for name in errors}
+    rows_of_dots(ax, errors, MISTAKES, MISTAKE_STYLES, keys, study)
+    error_axis(ax)
+    ax.set_xlabel(with_starts(f"mean squared error after {n_steps} steps, noise 0", study))
     return fig
+
+
+# --- 5. how many digits hold --------------------------------------------------------------------------------------------
+
+
+def draw_sensitivity(apart: Mapping[tuple[str, float], np.ndarray], nudge: float, study: Study) -> Figure:
+    """By network and learning rate: by how much two losses differ, relative to the loss, at each step."""
+    names, rates = list(dict.fromkeys(n for n, _ in apart)), sorted({rate for _, rate in apart})
+    n_steps = len(apart[names[0], rates[0]])
+    ends = {name: [ending(apart, study, name, rate) for rate in (rates[0], rates[-1])] for name in names}
+    name = max(names, key=lambda name: ends[name][1])
+    title = (
+        f"One weight changed by {nudge:.0e}: after {n_steps} steps the {LABELS[name]}'s loss differs by {ends[name][0]:.0e} "
+        f"at rate {rates[0]:g}, by {ends[name][1]:.0e} at {rates[-1]:g}" + (f" (median of {study.n} starts)" if study else "")
+    )
+    fig, axes = panels(title, (1,) * len(names), size=(7 * len(names), 5))
+    colors = (SKY, BLUE, VERMILLION)
+    for ax, name in zip(axes, names, strict=True):
+        for i, (rate, color, line) in enumerate(zip(rates, colors, ("-", "--", "-."), strict=True)):
+            highest = np.array([apart[name, rate][max(0, t - 9) : t + 1].max() for t in range(n_steps)])
+            ax.plot(range(1, n_steps + 1), np.maximum(highest, 1e-17), color=color, ls=line, label=f"rate {rate:g}")
+            start_dots(ax, n_steps * (1.05 + 0.06 * i), study.values(f"sensitivity.{name}.lr_{rate:g}"), width=n_steps / 25)
+        ax.set(yscale="log", ylim=(1e-17, 10), xlabel="training step", title=with_starts(LABELS[name], study))
+        ax.set_yticks([1e-16, 1e-12, 1e-8, 1e-4, 1])
+        ax.axhline(nudge, color="black", lw=1, ls=":")
+    axes[0].set_ylabel("difference of the two losses,\nrelative (largest of 10 steps)")
+    axes[0].legend(loc="upper left")
+    return fig
+
+
+def ending(apart: Mapping[tuple[str, float], np.ndarray], study: Study, name: str, rate: float) -> float:
+    """The difference at the end, of the median start if there is a study."""
+    found = study.median(f"sensitivity.{name}.lr_{rate:g}")
+    return apart[name, rate][-20:].max() if found is None else found
 
 
 # --- the exercise -----------------------------------------------------------------------------------------------------
 
 
 def draw_comparison(
-    errors: Mapping[int, Errors], seconds: Mapping[int, Mapping[str, float]], quantity: str, text: str
+    errors: Mapping[int, Mapping[str, Mapping[str, float]]], seconds: Mapping[int, Values], quantity: str, text: str
 ) -> Figure:
     """By value of the `quantity`: the errors, and the seconds that a training took; `text` says how all were trained."""
-    means = {(value, name): mean(by_seed) for value, by_name in errors.items() for name, by_seed in by_name.items()}
-    value, name = min(means, key=means.get)
-    title = f"Smallest error: {LABELS[name]}, {quantity} {value} ({number(means[value, name])}); {text}"
+    found = {(value, name): kept["mse"] for value, by_name in errors.items() for name, kept in by_name.items()}
+    value, name = min(found, key=found.get)
+    title = f"Smallest error: {LABELS[name]}, {quantity} {value} ({number(found[value, name])}); {text}"
     fig, axes = panels(title, (1, 1), size=(13, 5))
     for name in errors[value]:
-        scores = np.array([by_name[name] for by_name in errors.values()]).T  # (seeds, values)
-        seed_band(axes[0], list(errors), scores, LABELS[name], **STYLES[name])
+        curve(axes[0], list(errors), [found[value, name] for value in errors], label=LABELS[name], **STYLES[name])
         curve(axes[1], list(errors), [by_name[name] for by_name in seconds.values()], label=LABELS[name], **STYLES[name])
     axes[0].set_yscale("log")
     for ax in axes:
@@ -279,7 +352,7 @@ def draw_comparison(
         ax.set_xticks(list(errors), list(errors))
         ax.minorticks_off()
     plain_ticks(axes[0].yaxis)
-    axes[0].set_ylabel(f"mean squared error (band: {len(scores)} seeds)")
-    axes[1].set(ylim=(0, None), ylabel=f"seconds of training (the faster of {len(scores)})")
+    axes[0].set_ylabel("mean squared error")
+    axes[1].set(ylim=(0, None), ylabel="seconds of training")
     axes[1].legend()
     return fig
