@@ -68,7 +68,7 @@ class Lab:
     Attributes:
         options: the flags, `options.seed` and the lab's own among them.
         fast: whether this is a smoke run with less training.
-        verbose: whether to print what only a maintainer wants.
+        verbose: whether to print more than a first reading needs: with --verbose, and in cells, which show all they have.
         study: what many random starts found; false if there is no study, or if this run is another experiment than the
             study's, by its own flags or --fast.
         only: how the titles of the sections begin that run, e.g. "3."; the others are skipped. All run by default.
@@ -99,7 +99,7 @@ class Lab:
         if add_arguments is not None:
             add_arguments(parser)
         self.options = parser.parse_args(self._words(flags))
-        self.fast, self.verbose = self.options.fast, self.options.verbose
+        self.fast, self.verbose = self.options.fast, self.options.verbose or self._is_cell  # a cell shows all it has
         own, usual = (_own_flags(options) for options in (self.options, parser.parse_args([])))
         self._kinds = json.loads(KINDS.read_text(encoding="ascii")).get(f"{number:02d}", {})
         self._results = Results(lab=number, seed=self.options.seed, fast=self.fast, options=own)

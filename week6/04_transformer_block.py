@@ -125,15 +125,16 @@ if lab:
     lab.record("torch_difference", (model.block(x)[0] - theirs(x)).abs().max())
     counts = lab.record("parameters", count_parameters(model.block))
     lab.record("parameters.block", sum(counts.values()))
-    lab.say(
-        "Difference to TransformerBlock {difference:.0e}, to PyTorch's {torch_difference:.0e}; {parameters.block:,.0f} "
-        "parameters.",
-        difference=max(differences),
-    )
+    if lab.verbose:
+        lab.say(
+            "Difference to TransformerBlock {difference:.0e}, to PyTorch's {torch_difference:.0e}; {parameters.block:,.0f} "
+            "parameters.",
+            difference=max(differences),
+        )
 
 # %% [markdown]
 # Every intermediate result has the same shape, a row of features a token, so that the seven stages can be compared. "After
-# LayerNorm a token has mean 0 and variance 1", one says. That That is what its formula computes.. What
+# LayerNorm a token has mean 0 and variance 1", one says. That is what its formula computes. What
 # comes out has been through $\gamma$ and $\beta$ as well, which are trained and set the scale for the next stage.
 
 # %%
@@ -200,7 +201,8 @@ if lab.section("3. What residuals are for"):
             y, _ = block(y)  # (2, 12, d_model)
         (arrived,) = torch.autograd.grad(y, bottom, grad_outputs=top)  # (2, 12, d_model)
         left[residual] = (arrived.norm() / top.norm()).item()
-    lab.say(f"24 blocks, no norm: {left[True]:.2g} of the gradient arrives with residuals, {left[False]:.0e} without.")
+    if lab.verbose:
+        lab.say(f"24 blocks, no norm: {left[True]:.2g} of the gradient arrives with residuals, {left[False]:.0e} without.")
 
 # %% [markdown]
 # Now for stacks of 1 to 48 blocks, without normalisation ("none"), post-norm and pre-norm; `measure_depth` of
@@ -302,7 +304,8 @@ if lab.section("4. Normalisation and the feed-forward network"):
 if lab:
     refused = {name: refuses(norm, texts[0][:1]) for name, norm in norms.items()}
     lab.record("batch_of_one.refused", {name.lower(): no for name, no in refused.items()})
-    lab.say("A single token: " + " ".join(f"{name} {'refuses' if no else 'takes'} it." for name, no in refused.items()))
+    if lab.verbose:
+        lab.say("A single token: " + " ".join(f"{name} {'refuses' if no else 'takes'} it." for name, no in refused.items()))
 
     token, norm = texts[0], model.block.norm_1  # (T, d_model)
     mean, variance = token.mean(dim=-1, keepdim=True), token.var(dim=-1, keepdim=True, unbiased=False)  # (T, 1) each
@@ -346,10 +349,8 @@ if lab:
     for name in ACTIVATIONS:
         found = measure_activation(name, 0.01, lab.seed("units"), 4 if lab.fast else 80, test_sines)
         units[name] = lab.record(f"units.{name}", found)
-    lab.say(
-        "How many hidden units are dead after training, and what is the loss? ReLU: {units.relu.dead:.2f} and "
-        "{units.relu.loss:.3f}. GELU: {units.gelu.dead:.2f} and {units.gelu.loss:.3f}."
-    )
+    if lab.verbose or not lab.study:
+        lab.say("How many hidden units are dead? ReLU: {units.relu.dead:.2f}, GELU: {units.gelu.dead:.2f}.")
     if lab.study:
         lab.say(
             "Over {units.relu.dead@n} starts {units.relu.dead@median:.2f} of the ReLU units are dead after training and "
@@ -400,10 +401,10 @@ if lab.section("5. Pre-norm against post-norm"):
 
 # %%
 if lab and lab.study:
-    for norm in NORMS:
-        keys = [[f"warmup.{norm}.{schedule}.lr_{rate:g}.loss" for schedule in ("cold", "warm")] for rate in RATES]
-        worse = [lab.study.count(*pair, where=lambda cold, warm: cold > warm) for pair in keys]
-        lab.say(f"{norm}-norm: at these rates {worse} of {lab.study.n} starts end with a larger loss without warm-up.")
+    for norm, rate in itertools.product(NORMS if lab.verbose else (), RATES):
+        pair = [f"warmup.{norm}.{schedule}.lr_{rate:g}.loss" for schedule in ("cold", "warm")]
+        worse = lab.study.count(*pair, where=lambda cold, warm: cold > warm)
+        lab.say(f"{norm}-norm, rate {rate:g}: the loss is larger without warm-up in {worse} of {lab.study.n} starts.")
 
 # %% [markdown]
 # ## 6. The block writes
