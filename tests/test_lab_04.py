@@ -617,11 +617,6 @@ def test_required_records_and_the_printed_findings(fast_runs):
     assert f"{results['rank.plain.similarity']['value']:.3f} without" in printed
 
 
-def test_the_console_is_short(fast_runs):
-    lines = [line for line in fast_runs["04", "ascii"].process.stdout.decode("ascii").splitlines() if line.strip()]
-    assert len(lines) <= 75  # ten of which say where the files are
-
-
 @pytest.mark.parametrize(
     ("flags", "says"),
     [

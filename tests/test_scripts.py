@@ -86,6 +86,12 @@ def test_a_script_runs_anywhere(lab, console, fast_runs):
         assert os.listdir(run.folder) == [run.out.name]  # nothing outside --out
 
 
+@LABS
+def test_the_console_of_a_first_reading_is_short(lab, fast_runs):
+    lines = fast_runs[lab, "ascii"].process.stdout.decode("ascii").splitlines()
+    assert sum(bool(line.strip()) for line in lines) <= 60
+
+
 def test_no_script_leaves_anything_beside_itself(fast_runs):
     week6 = fast_runs["01", "ascii"].folder
     left = {path.relative_to(week6.parent) for path in week6.parent.rglob("*") if path.is_file()}

@@ -401,7 +401,7 @@ if lab.section("5. Pre-norm against post-norm"):
 
 # %%
 if lab and lab.study:
-    for norm, rate in itertools.product(NORMS if lab.verbose else (), RATES):
+    for norm, rate in [(norm, rate) for norm in NORMS for rate in RATES] if lab.verbose else ():
         pair = [f"warmup.{norm}.{schedule}.lr_{rate:g}.loss" for schedule in ("cold", "warm")]
         worse = lab.study.count(*pair, where=lambda cold, warm: cold > warm)
         lab.say(f"{norm}-norm, rate {rate:g}: the loss is larger without warm-up in {worse} of {lab.study.n} starts.")
