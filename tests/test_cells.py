@@ -218,4 +218,4 @@ def keys_in_sentences(tree: ast.Module) -> list[tuple[str, set[str]]]:
 def test_every_key_in_a_sentence_exists(script):
     keys = keys_in_sentences(ast.parse(script.read_text(encoding="utf-8")))
     recorded = json.loads((ROOT / "week6" / "outputs" / f"{script.name[:2]}_results.json").read_text())["results"]
-    assert keys and [name for name, given in keys if name not in recorded and name not in given] == []
+    assert keys and [name for name, given in keys if name.partition("@")[0] not in recorded and name not in given] == []
