@@ -166,7 +166,9 @@ if lab:
     two = fit(deeper["two_layers"], short_batches, tests[noise], short["two_layers"], seed)
     found = {"rnn": error_on(rnn, tests[noise]), "transformer": transformer.error, "two_layers": two.error}
     depth = lab.record("depth", found)
-    lab.say("RNN {depth.rnn:.4f}, Transformer {depth.transformer:.4f}, with two layers {depth.two_layers:.4f}.")
+    lab.say(
+        "Error on new series: RNN {depth.rnn:.4f}, Transformer {depth.transformer:.4f}, with two layers {depth.two_layers:.4f}."
+    )
     if lab.study:
         ahead = lab.study.count("depth.rnn", "depth.two_layers", where=lambda rnn, two: two < rnn)
         lab.say("Two layers are ahead of the RNN in {ahead} of {depth.rnn@n} random starts.", ahead=ahead)
@@ -266,7 +268,7 @@ if lab:
 if lab:
     lab.record("position.last_value", errors_by_way(model, data))
     lab.say(
-        "The error: residual {position.last_value.residual:.2f}, query {position.last_value.query:.2f}, key and value "
+        "Replaced on one way alone: residual {position.last_value.residual:.2f}, query {position.last_value.query:.2f}, key and value "
         "{position.last_value.key_value:.3f}."
     )
 
