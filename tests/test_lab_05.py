@@ -619,5 +619,9 @@ def test_the_flags_reach_the_lab(tmp_path, capsys):
     names = run_script(5, tmp_path, *flags)
     assert names["options"].noise == [0.0, 0.5, 2.0] and names["runs"][2.0]["transformer"].model.block.attention.n_heads == 1
     printed = " ".join(capsys.readouterr().out.split())
-    assert "no Transformer has positions" in printed and "Noise 0:" in printed and "64 series, noise 2:" in printed
+    assert (
+        "no Transformer has positions" in printed
+        and "noise 0 noise 0.5 noise 2" in printed
+        and "64 series, noise 2:" in printed
+    )
     assert "32 and n_heads 5" in printed and len(list(tmp_path.glob("05_*.png"))) == 8

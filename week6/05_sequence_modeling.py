@@ -108,7 +108,7 @@ n_test = 200 if lab.fast else 2000  # series to test on
 if lab:
     kept = {name: sum(p.numel() for p in make().parameters()) for name, make in deeper.items()}
     lab.record("parameters", kept | {"linear": length})
-    lab.table(["network", "parameters"], [[LABELS[name], f"{n:,.0f}"] for name, n in kept.items()])
+    lab.say("Parameters: " + ", ".join(f"{LABELS[name]} {n:,.0f}" for name, n in kept.items()) + ".")
     if options.no_positions:
         lab.say("In sections 1 to 3 no Transformer has positions.")
 
@@ -166,7 +166,9 @@ if lab:
     two = fit(deeper["two_layers"], short_batches, tests[noise], short["two_layers"], seed)
     found = {"rnn": error_on(rnn, tests[noise]), "transformer": transformer.error, "two_layers": two.error}
     depth = lab.record("depth", found)
-    lab.table(["", "error on new series"], [[LABELS[name], error] for name, error in depth.items()], digits=4)
+    lab.say(
+        "Error on new series: RNN {depth.rnn:.4f}, Transformer {depth.transformer:.4f}, with two layers {depth.two_layers:.4f}."
+    )
     if lab.study:
         ahead = lab.study.count("depth.rnn", "depth.two_layers", where=lambda rnn, two: two < rnn)
         lab.say("Two layers are ahead of the RNN in {ahead} of {depth.rnn@n} random starts.", ahead=ahead)
@@ -192,7 +194,6 @@ if lab:
         card[level]["limit"] = lab.record(f"{key}.limit", mse(fitted[level], test[1]))
         for name, run in runs[level].items():
             lab.record_seconds(f"{key}.{name}.training", run.seconds)
-        lab.say(f"Noise {level:g}: {n_steps} steps of {size} series, {len(test[0])} test series.")
     rows = [[LABELS[name], *(number(errors[name]) for errors in card.values())] for name in card[noise]]
     lab.table(["mean squared error", *(f"noise {level:g}" for level in card)], rows)
 
@@ -248,7 +249,7 @@ if lab:
     found = {"attention": weight, "hiding": hidden, "replacing": swapped}
     shown = [back for back in SHOWN if back <= length]
     positions = lab.record("position", {name: {back: values[back - 1] for back in shown} for name, values in found.items()})
-    rows = [[back, *(values[back] for values in positions.values())] for back in shown]
+    rows = [[back, *(values[back] for values in positions.values())] for back in shown if lab.verbose or back in (1, 3, 10)]
     lab.table(["steps back", "weight", "error, hidden", "replaced"], rows, digits=3)
     lab.record("position.rank_correlation", rank_correlation(weight, hidden))
     lab.say(
@@ -265,9 +266,11 @@ if lab:
 
 # %%
 if lab:
-    ways = lab.record("position.last_value", errors_by_way(model, data))
-    rows = [[way.replace("_", " and "), error] for way, error in ways.items()]
-    lab.table(["last value replaced on", "error"], rows, digits=3)
+    lab.record("position.last_value", errors_by_way(model, data))
+    lab.say(
+        "Replaced on one way alone: residual {position.last_value.residual:.2f}, query {position.last_value.query:.2f}, key and value "
+        "{position.last_value.key_value:.3f}."
+    )
 
 # %% [markdown]
 # Do the heads do different things? Look at each over slow and fast sines, and silence one at a time.
@@ -441,15 +444,19 @@ if lab.section("4. Four classic mistakes"):
     test = sines(n_test, length, 0.0, lab.generator("tests"))
     mistake_runs = fit_all(mistaken, batches, test, dict.fromkeys(mistaken, 1.6e-2), lab.seed("mistakes"))
     mistakes = lab.record("mistakes", {name: {"mse": run.error} for name, run in mistake_runs.items()})
-    rows = [[MISTAKES[name], number(found["mse"])] for name, found in mistakes.items()]
-    lab.table([f"noise 0, {n_steps} steps of 64 series", "error"], rows)
+    worse = dict.fromkeys(mistaken, "")  # in how many starts of the study it is worse than the correct model of its size
+    for name in [name for name in mistaken if lab.study and "correct" not in name]:
+        keys = [f"mistakes.{other}.mse" for other in (name, "correct_64" if name.endswith("64") else "correct")]
+        worse[name] = lab.study.count(*keys, where=lambda wrong, right: wrong > right)
+    rows = [[MISTAKES[name], number(found["mse"]), worse[name]] for name, found in mistakes.items()]
+    lab.table([f"noise 0, {n_steps} steps of 64 series", "error", f"worse in, of {lab.study.n}" if lab.study else ""], rows)
     try:
         Transformer(n_heads=5)
     except ValueError as problem:
         lab.say(f"Five heads end at once: ValueError: {problem}.")
 
 # %% [markdown]
-# Do the weights of a query sum to 1? And from how many random starts is a mistake worse than the correct model of its size?
+# Do the weights of a query sum to 1?
 
 # %%
 if lab:
@@ -459,11 +466,6 @@ if lab:
         "Rows of weights sum to 1 but for {mistakes.correct.row_sum_error:.0e} in the correct model, and for "
         "{mistakes.wrong_axis.row_sum_error:.2f} with the softmax over the queries."
     )
-    if lab.study:
-        rights = {name: "correct_64" if name.endswith("64") else "correct" for name in mistaken if "correct" not in name}
-        keys = {name: (f"mistakes.{name}.mse", f"mistakes.{right}.mse") for name, right in rights.items()}
-        worse = {name: lab.study.count(*pair, where=lambda wrong, right: wrong > right) for name, pair in keys.items()}
-        lab.table([f"of {lab.study.n} random starts", "worse in"], [[MISTAKES[name], n] for name, n in worse.items()])
     fig = figures.draw_mistakes(errors_of(mistake_runs), n_steps, D_MODEL // n_heads, lab.study)
     lab.figure(fig, "05_common_mistakes")
 
