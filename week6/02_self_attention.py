@@ -396,7 +396,7 @@ if lab:
         lab.table([f"after {short} steps, heads:", *HEAD_COUNTS], rows)
     shown = ", ".join(f"{count}: {value:.2f}" for count, value in zip(HEAD_COUNTS, rows[-2 * bool(lab.study)][1:], strict=True))
     whose = f"median of {lab.study.n} starts" if lab.study else "this run"
-    lab.say(f"Right after {short} steps, by heads ({whose}): {shown}.")
+    lab.say(f"Accuracy after {short} steps, by heads ({whose}): {shown}.")
 
 # %% [markdown]
 # ## 3. Attention against an RNN
