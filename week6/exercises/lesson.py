@@ -5,11 +5,11 @@ from week6.exercises.verdict import Section
 FOUR_STEPS = Section("1. Attention은 부드러운 조회 (Attention is a soft look-up)", "1. Attention is a soft look-up")
 SCALING = Section("2. 왜 sqrt(d_k)로 나누는가 (Why divide by sqrt(d_k))", "2. Why divide by sqrt(d_k)")
 MASKS = Section("4. Mask: 보지 말아야 할 것을 가리기 (Masks)", "4. Masks")
-SEVERAL_HEADS = Section("왜 head를 여러 개 두는가", "Why several heads")
-SINES = Section("Sinusoidal encoding: 왜 하필 sine인가", "The sinusoidal encoding, and why sines")
-DATA_FLOW = Section(
-    "1. 문장이 block을 지나가는 길 (A sentence on its way through a block)", "1. A sentence on its way through a block"
+SEVERAL_HEADS = Section(
+    "2. Head는 정말 전문가가 되는가: attention은 가설, ablation은 판정 (Do heads specialise? Attention proposes, ablation decides)",
+    "2. Do heads specialise? Attention proposes, ablation decides",
 )
+SINES = Section("2. Sine은 어떻게 생겼는가 (What do the sines look like?)", "2. What do the sines look like?")
 RESIDUALS = Section("3. Residual은 무엇을 위한 것인가 (What residuals are for)", "3. What residuals are for")
 LAYER_NORM = FEED_FORWARD = Section(
     "4. 정규화와 feed-forward network (Normalisation and the feed-forward network)",
