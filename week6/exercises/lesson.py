@@ -6,7 +6,8 @@ FOUR_STEPS = Section("1. Attention은 부드러운 조회 (Attention is a soft l
 SCALING = Section("2. 왜 sqrt(d_k)로 나누는가 (Why divide by sqrt(d_k))", "2. Why divide by sqrt(d_k)")
 MASKS = Section("4. Mask: 보지 말아야 할 것을 가리기 (Masks)", "4. Masks")
 SEVERAL_HEADS = Section(
-    "2. Head는 정말 전문가가 되는가: attention은 가설, ablation은 판정 (Do heads specialise? Attention proposes, ablation decides)",
+    "2. Head는 정말 전문가가 되는가: attention은 가설, ablation은 판정 "
+    "(Do heads specialise? Attention proposes, ablation decides)",
     "2. Do heads specialise? Attention proposes, ablation decides",
 )
 SINES = Section("2. Sine은 어떻게 생겼는가 (What do the sines look like?)", "2. What do the sines look like?")
