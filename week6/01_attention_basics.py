@@ -7,6 +7,10 @@
 # 4. masks: how to hide the future and the padding, and what an inverted mask lets through.
 #
 # Nothing is trained here: features and projections are made by hand, so that every number can be followed.
+#
+# (You may skip the lines that begin with `lab.`; what is to be learned stands above them. `if lab:` is true when you run the
+# cell. `lab.record` keeps a number under a name, `lab.say` prints a sentence with what was kept, and `lab.study` knows what 24
+# other random starts found.)
 
 # %%
 """Lab 1 - Attention basics: what does softmax(Q K^T / sqrt(d_k)) V do, and why is it written that way?
@@ -64,10 +68,10 @@ BOOKS = {  # title: (key, value)
     "Wild Birds": ((0.0, 0.0, 3.0, 1.0), (0.0, 8.0)),
     "World History": ((0.0, 0.0, 0.0, 3.0), (0.0, 10.0)),
 }
-READERS = {  # what is wanted: query
+READERS = {  # what is wanted: query (the first and the last are equally long, so that neither is louder)
     "machine learning": (2.0, 2.0, 0.0, 0.0),
     "birds long ago": (0.0, 0.0, 2.0, 1.0),
-    "some math": (1.0, 0.0, 0.0, 0.0),
+    "some math": (2.8, 0.0, 0.0, 0.0),
 }
 q = torch.tensor(list(READERS.values()))  # (3, 4)
 k = torch.tensor([key for key, _ in BOOKS.values()])  # (5, 4)
@@ -76,7 +80,7 @@ v = torch.tensor([value for _, value in BOOKS.values()])  # (5, 2)
 if lab.section("1. Attention is a soft look-up"):
     lab.say("Three readers ask five books. Which books does each of them get, and how much of each?")
     if lab.verbose:
-        lab.table(["Q: reader", *TOPICS], [[reader, *query] for reader, query in READERS.items()], digits=0)
+        lab.table(["Q: reader", *TOPICS], [[reader, *query] for reader, query in READERS.items()], digits=1)
         rows = [[book, *key, "", *value] for book, (key, value) in BOOKS.items()]
         lab.table(["K and V: book", *TOPICS, "|", *CONTENTS], rows, digits=0)
 
@@ -193,7 +197,7 @@ if lab:
 
 # %% [markdown]
 # Does scaling give *larger* gradients, then? Not so simply: on its way to q the gradient meets the scale once more. Compare
-# the median query with the mean over all of them. Unscaled, learning is all or nothing.
+# the median query with the mean over all of them. Unscaled, the gradient is all or nothing.
 
 # %%
 if lab:
@@ -280,6 +284,10 @@ if lab:
 # A mask hides keys. Here and in `F.scaled_dot_product_attention` True means "may attend"; in `nn.MultiheadAttention` True
 # means "blocked". Mixing them up raises no error: the model looks exactly where it must not. (This section builds on
 # section 3: its words and `attend`.)
+#
+# How does a mask hide? Where it is False the score becomes $-\infty$ before the softmax, and $\exp(-\infty) = 0$ is the
+# weight: `scores.masked_fill(~mask, -inf).softmax(dim=-1)`. A row that is hidden entirely would be 0/0, so
+# `common/attention.py` uses a very low finite number and sets such rows to 0.
 #
 # A mask is tested by perturbation: replace a word that must not be seen, by any other word, and see whether an output moves.
 

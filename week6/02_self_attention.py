@@ -142,10 +142,13 @@ if lab:
 # From here on you can play. `weights` is there to be printed; `weights[0, at]` is what head 0 looks at from the gap. Hide
 # another word, or silence a head and look again:
 # ```python
-# best, weights = guess(model, words, at=1)  # hide the second word instead
+# at = 1  # hide the second word instead
+# best, weights = guess(model, words, at)
 # best, weights = guess(silenced(model, 1), words, at)  # without head 1; they count from 0
 # ```
-# A silenced head still looks, but what it finds no longer reaches the output: watch `best`, not `weights`.
+# A silenced head still looks, but what it finds no longer reaches the output: watch `best`, not `weights`. (What a head takes
+# from the right word may go to another verb of the same number, such as *sits*; section 2 compares only words that compete
+# for the gap.)
 #
 # All this can be done with the mouse, too. Run as a script, the lab puts the model that it has just trained into a page,
 # `outputs/02_explore.html`: open it in a browser, type a sentence, hide a word, silence a head.
@@ -253,8 +256,8 @@ if lab:
 # - **ablation:** set the head's output to zero. How sure is the model still?
 #
 # How sure, we measure in **log-odds**: $\log\frac{p}{1-p}$, where $p$ is the probability of the right word among those that
-# compete for the gap. At 0 right and wrong are equally likely; each 2.3 more make the right word ten times as likely. To count
-# right answers would not do: a model that is surer than it needs to be can lose much before it makes its first mistake.
+# compete for the gap. At 0 right and wrong are equally likely; each 2.3 more make the right word's odds ten times as large. To
+# count right answers would not do: a model that is surer than it needs to be can lose much before its first mistake.
 
 # %% [markdown]
 # When may a head be named after a skill? Our rule, in one place for the table, the figure and the lesson: the skill **hangs on
@@ -282,16 +285,18 @@ if lab.section("2. Do heads specialise? Attention proposes, ablation decides"):
     found = measure_heads(model, test)
     lab.record("agreement.accuracy", found["agreement"]["accuracy"])
     lab.record("agreement.accuracy.attractor", accuracy(model, across, "agreement"))
-    lab.say("Which head is needed? Together they agree in {agreement.accuracy.attractor:.1%}, with a noun in between.")
+    lab.say(
+        "Which head is needed? With all, verbs agree in {agreement.accuracy.attractor:.1%} across a noun of the other number."
+    )
     if lab.verbose:
         lab.say("Of all held-out sentences {agreement.accuracy:.1%} agree.")
     verdicts, rows = {skill: verdict(data) for skill, data in found.items()}, []
     for skill, (looks, needed, named) in verdicts.items():
         data = found[skill]
         lost = [data["lost"].max().item(), max(data["pairs"].values(), default=math.nan)]
-        outcome = f"head {looks}" if named else "shared" if needed > 1 else "none"
+        outcome = f"head {looks}" if named else {1: "none", 2: "shared"}.get(needed, "by more")
         rows.append([skill, looks, data["attention"][looks].item(), data["lost"].argmax().item(), *lost, outcome])
-    lab.table(["skill", "looks most", "weight", "costs most", "loss", "loss, two heads", "named"], rows)
+    lab.table(["skill", "looks most", "weight", "costs most", "lost", "lost, two heads", "named"], rows)
 
 # %% [markdown]
 # One trained model is one throw of the dice. In how many random starts does each skill hang on one head? In how many may that
@@ -371,8 +376,8 @@ if lab:
     if lab.verbose:
         lab.table(["agrees with A", "this run", *["median start"] * bool(lab.study)], rows)
     lab.say(
-        "Which rule? With A in `near the A the B _` {probe.not_subject:.2f} agree, so not by the subject; in `the A the B _` "
-        "{probe.both_early:.2f}, so not by the first noun alone. A noun at place 1 to 3 decides."
+        "Which rule? In `near the A the B _`, where B is the subject, {probe.not_subject:.2f} agree with A; in `the A the B _` "
+        "{probe.both_early:.2f}; with A at place 1 to 3 {probe.place_1:.2f} to {probe.place_3:.2f}, at 4 {probe.place_4:.2f}."
     )
 
 # %% [markdown]
@@ -396,7 +401,7 @@ if lab:
         lab.table([f"after {short} steps, heads:", *HEAD_COUNTS], rows)
     shown = ", ".join(f"{count}: {value:.2f}" for count, value in zip(HEAD_COUNTS, rows[-2 * bool(lab.study)][1:], strict=True))
     whose = f"median of {lab.study.n} starts" if lab.study else "this run"
-    lab.say(f"Accuracy after {short} steps, by heads ({whose}): {shown}.")
+    lab.say(f"Accuracy after {short} steps at one rate, by heads ({whose}): {shown}.")
 
 # %% [markdown]
 # ## 3. Attention against an RNN
@@ -423,8 +428,8 @@ if lab.section("3. Attention against an RNN"):
     if lab.verbose:
         lab.say(f"Milliseconds, forward and backward (d = {D_TIMED}), and the ratio of the multiplications:")
         lab.table(["length", *times, "attention / RNN"], rows, digits=1)
-    clock = ", ".join(f"{kind} {1e3 * values[-1]:.0f}" for kind, values in times.items())
-    lab.say(f"How long do {LENGTHS[-1]} words take? In ms: {clock}.")
+    clock = "; ".join(f"{kind} {1e3 * values[3]:.1f} and {1e3 * values[-1]:.0f}" for kind, values in times.items())
+    lab.say(f"How long do {LENGTHS[3]} and {LENGTHS[-1]} words take on this machine? In ms: {clock}.")
 
 # %% [markdown]
 # What has to be kept while a text is read or written word by word? Of the RNN its last state, which is always the same size,

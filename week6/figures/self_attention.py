@@ -51,7 +51,7 @@ def draw_components(
     """`seen`: "X" (T, d_model), "Q", "K", "V" and "output" (T, d_head) and "weights" (T, T) of one `head`; `asked`
     (questions, T) and `answers`: where each question looks, and the word that it names; `weight`: how much lies on the answer,
     by start."""
-    title = f"Questions find their answers by cross-attention: {over_starts(weight)} of the weight lies on the answer"
+    title = f"Cross-attention on new sentences: {over_starts(weight)} of the weight lies on the answer"
     fig, axes = panels(title, (3.6, 2.0, 2.0), size=(18, 5.2))
     components(axes[0], words, {name: seen[name] for name in ("X", "Q", "K", "V", "output")})
     axes[0].set_title(f"one head of the trained layer (head {head}): each row\na word, each column a feature (red +, blue -)")
@@ -166,7 +166,7 @@ def draw_rnn(
     kept; `paths` (n,): the gradient by distance, `spread`: what the starts of the study gave at the `distances`, and `keeps`:
     what the layers keep with each step, by start."""
     rnn, attention = over_starts(keeps["RNN"]), median(keeps["attention"])
-    title = f"With each step back an untrained RNN keeps {rnn} of its gradient, attention {attention:.2f}"
+    title = f"With each step back an untrained RNN keeps {rnn} of its gradient, attention {attention:.2f} (of about 1/n each)"
     fig, axes = panels(title, (1, 1, 1.2), size=(16, 5))
     for kind, values in times.items():
         label = f"{kind}: n^{exponents[kind]:.1f}"
