@@ -107,9 +107,14 @@ def test_the_lab_writes_the_page_whole_or_not_at_all(tmp_path, monkeypatch):
     lab = run_script(2, tmp_path)["lab"]
     before = (tmp_path / "02_explore.html").read_bytes()
     assert b'"fast":true' in before
-    monkeypatch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-    with pytest.raises(KeyboardInterrupt):
-        lab.write("02_explore.html", b"half a page")
+    lab.write("02_explore.html", b"half a page")  # kept until the end of the lab
+
+    def full_disk(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", full_disk)
+    with pytest.raises(SystemExit, match="No space left"):
+        lab.finish()
     assert (tmp_path / "02_explore.html").read_bytes() == before and not list(tmp_path.glob(".*"))
 
 

@@ -12,7 +12,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from common.results import moved
+from common.results import kind, moved, read_results
 from conftest import ENCODINGS, OTHER_MACHINE, ROOT, SCRIPTS, on_a_terminal
 
 FIGURES = {
@@ -101,8 +101,11 @@ def test_no_script_leaves_anything_beside_itself(fast_runs):
 
 @LABS
 def test_findings_agree_with_those_of_another_machine(lab, fast_runs):
+    """In all exact numbers; draws of a fast run have no study to judge them by."""
     one, other = (results_in(fast_runs[lab, console].out, lab) for console in ("cp949", OTHER_MACHINE))
-    assert moved(one, other) == []
+    for run in (one, other):
+        run["results"] = {key: entry for key, entry in run["results"].items() if kind(entry) == "exact"}
+    assert one["results"] and moved(one, other) == []
 
 
 @LABS
@@ -128,7 +131,7 @@ def test_two_runs_give_the_same_bytes(lab, fast_runs):
 def test_results_say_what_run_they_are_from(lab, fast_runs):
     results = results_in(fast_runs[lab, "ascii"].out, lab)
     assert (results["lab"], results["seed"], results["fast"]) == (int(lab), 0, True)
-    assert all({"value", "rtol"} <= set(entry) <= {"value", "rtol", "atol"} for entry in results["results"].values())
+    read_results(fast_runs[lab, "ascii"].out / f"{lab}_results.json")  # raises if an entry is none of the kinds
 
 
 @LABS

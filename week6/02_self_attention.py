@@ -75,7 +75,8 @@ n_batch = 64  # sentences a step
 if lab.section("A layer that learns to fill gaps"):
     tokens, lengths, hidden, missing = masked_sentences(n_steps * n_batch, lab.seed("training sentences"))
     examples = [" ".join(VOCABULARY[token] for token in row[:n]) for row, n in zip(tokens[:3], lengths, strict=False)]
-    lab.table(["sentence", "hidden"], [[text, VOCABULARY[i]] for text, i in zip(examples, missing, strict=False)])
+    if lab.verbose:
+        lab.table(["sentence", "hidden"], [[text, VOCABULARY[i]] for text, i in zip(examples, missing, strict=False)])
 
 # %% [markdown]
 # The model is an embedding with learned positions, one Transformer block, and a score for each word of the vocabulary. The
@@ -131,7 +132,8 @@ at = verb_position(words)
 
 if lab:
     best, weights = guess(model, words, at)
-    lab.say('"{word}" is hidden. The model thinks of {best}. What each head looks at from the gap:', word=words[at], best=best)
+    guesses = ", ".join(f"{word} {p:.2f}" for word, p in best.items())
+    lab.say('"{word}" is hidden; first guesses: {guesses}. Who looks where from the gap?', word=words[at], guesses=guesses)
     without = [guess(silenced(model, h), words, at)[0].get(words[at], 0.0) for h in range(n_heads)]
     rows = [[f"head {h}", *weights[h, at].tolist(), without[h]] for h in range(n_heads)]
     lab.table(["", *words, "without it"], rows)
@@ -176,8 +178,9 @@ if lab.section("1. Self-attention, and cross-attention"):
         slices = [part.unflatten(-1, (n_heads, -1)).transpose(0, 1) for part in (q, k, v)]  # (H, T, d_head) each
         heads, weights = scaled_dot_product_attention(*slices)  # (H, T, d_head), (H, T, T)
         output = layer.w_o(heads.transpose(0, 1).flatten(1))  # (T, d_model)
-    lab.say(f"X, Q, K and V are {tuple(x.shape)}, the weights {tuple(weights.shape)}. Mean of the heads:")
-    lab.table(["", *sentence], [[f"{sentence[being]} looks at", *weights.mean(dim=0)[being].tolist()]])
+    if lab.verbose:
+        lab.say(f"X, Q, K and V are {tuple(x.shape)}, the weights {tuple(weights.shape)}.")
+        lab.table(["mean of the heads", *sentence], [[f"{sentence[being]} looks at", *weights.mean(dim=0)[being].tolist()]])
 
 # %% [markdown]
 # In **cross-attention** the queries come from another sequence, as in a decoder that asks an encoder. Here the other sequence
@@ -217,10 +220,9 @@ if lab:
     unseen = sentences(500, lab.seed("held-out sentences"), held_out=True)
     measured = lab.record("cross", measure_reader(reader, roles, unseen))
     span = "{cross.weight@n} starts: {cross.weight@min:.2f} to {cross.weight@max:.2f}; " if lab.study else ""
-    lab.say(
-        "On new sentences {cross.accuracy:.0%} of the answers are right; {cross.weight:.2f} of the weight lies on the answer "
-        "(" + span + "spread evenly {cross.even_weight:.2f})."
-    )
+    lab.say("Do they look at the answer? {cross.weight:.2f} of the weight is there (" + span + "even {cross.even_weight:.2f}).")
+    if lab.verbose:
+        lab.say("{cross.accuracy:.1%} of the answers are right.")
 
 # %% [markdown]
 # Now ask it about our sentence. Where one looks need not be where the answer stands; and a question without an answer has to
@@ -280,7 +282,9 @@ if lab.section("2. Do heads specialise? Attention proposes, ablation decides"):
     found = measure_heads(model, test)
     lab.record("agreement.accuracy", found["agreement"]["accuracy"])
     lab.record("agreement.accuracy.attractor", accuracy(model, across, "agreement"))
-    lab.say("Held-out sentences: {agreement.accuracy:.1%} agree; with attractors {agreement.accuracy.attractor:.1%}.")
+    lab.say("Which head is needed? Together they agree in {agreement.accuracy.attractor:.1%}, with a noun in between.")
+    if lab.verbose:
+        lab.say("Of all held-out sentences {agreement.accuracy:.1%} agree.")
     verdicts, rows = {skill: verdict(data) for skill, data in found.items()}, []
     for skill, (looks, needed, named) in verdicts.items():
         data = found[skill]
@@ -310,7 +314,11 @@ if lab:
     if lab.study:
         counts = ("named", "looker_costs_most", "looker_in_worst_pair")
         rows = [[k, x["needed"].count(1), *(int(sum(x[key])) for key in counts)] for k, x in starts.items()]
-        lab.table([f"of {lab.study.n} starts", "hangs on one head", "may be named", "looker costs most", "in the pair"], rows)
+        if lab.verbose:
+            columns = ("hangs on one head", "may be named", "looker costs most", "in the pair")
+            lab.table([f"of {lab.study.n} starts", *columns], rows)
+        alone = ", ".join(f"{row[0]} {row[1]}" for row in rows)
+        lab.say(f"Hangs on one head, of {lab.study.n} starts: {alone}.")
     lab.figure(draw_heads(found, LOOKS_AT, verdicts, starts), "02_multi_head_attention")
 
 # %% [markdown]
@@ -360,11 +368,11 @@ if lab:
         kept = lab.record(f"probe.{name}", accuracy(model, probes(pattern), "agreement"))
         rows.append([pattern, kept] + ([lab.study.median(f"probe.{name}")] if lab.study else []))
     lab.record("probe.agrees_with_subject", 1 - accuracy(model, probes(PROBES["not_subject"]), "agreement"))
-    rows = rows if lab.verbose else [rows[i] for i in (1, 3, 5, 6, 7)]
-    lab.table(["agrees with A", "this run", *["median start"] * bool(lab.study)], rows)
+    if lab.verbose:
+        lab.table(["agrees with A", "this run", *["median start"] * bool(lab.study)], rows)
     lab.say(
-        "By the first noun all would be 1, by the subject all but the last two. It does neither: a noun at place 1 to 3 "
-        "decides, subject or not. Further back it mostly loses its hold, and of two such nouns neither wins for sure."
+        "Which rule? With A in `near the A the B _` {probe.not_subject:.2f} agree, so not by the subject; in `the A the B _` "
+        "{probe.both_early:.2f}, so not by the first noun alone. A noun at place 1 to 3 decides."
     )
 
 # %% [markdown]
@@ -384,7 +392,11 @@ if lab:
     if lab.study:
         better = [lab.study.count(key, keys[0], where=float.__gt__) for key in keys[1:]]
         rows += [["median start", *map(lab.study.median, keys)], [f"ahead of 1 head, of {lab.study.n}", "", *better]]
-    lab.table([f"after {short} steps, heads:", *HEAD_COUNTS], rows)
+    if lab.verbose:
+        lab.table([f"after {short} steps, heads:", *HEAD_COUNTS], rows)
+    shown = ", ".join(f"{count}: {value:.2f}" for count, value in zip(HEAD_COUNTS, rows[-2 * bool(lab.study)][1:], strict=True))
+    whose = f"median of {lab.study.n} starts" if lab.study else "this run"
+    lab.say(f"Accuracy after {short} steps, by heads ({whose}): {shown}.")
 
 # %% [markdown]
 # ## 3. Attention against an RNN
@@ -408,9 +420,11 @@ if lab.section("3. Attention against an RNN"):
     counts = {n: [multiplications(kind, n, D_TIMED) for kind in ("RNN", "attention")] for n in LENGTHS}
     lab.record("operations", {name: counts[2048][i] for i, name in enumerate(("rnn.n2048", "attention.n2048"))})
     rows = [[n, *(1e3 * values[i] for values in times.values()), counts[n][1] / counts[n][0]] for i, n in enumerate(LENGTHS)]
-    rows = rows if lab.verbose else rows[3::2]
-    lab.say(f"Milliseconds, forward and backward (d = {D_TIMED}), and the ratio of the multiplications:")
-    lab.table(["length", *times, "attention / RNN"], rows, digits=1)
+    if lab.verbose:
+        lab.say(f"Milliseconds, forward and backward (d = {D_TIMED}), and the ratio of the multiplications:")
+        lab.table(["length", *times, "attention / RNN"], rows, digits=1)
+    clock = ", ".join(f"{kind} {1e3 * values[-1]:.0f}" for kind, values in times.items())
+    lab.say(f"How long do {LENGTHS[-1]} words take? In ms: {clock}.")
 
 # %% [markdown]
 # What has to be kept while a text is read or written word by word? Of the RNN its last state, which is always the same size,
@@ -423,9 +437,11 @@ if lab:
     kept = {f"{kind.lower()}.bytes.n2048": values[-1] for kind, values in memory.items()}
     lab.record("memory", kept | {"weights.bytes.n2048": 2048**2 * torch.zeros(1).element_size()})
     lab.say(
-        "After 2048 words (float64): the RNN's state {memory.rnn.bytes.n2048:,.0f} bytes, attention's keys and values "
-        "{memory.attention.bytes.n2048:,.0f}. All weights at once would be {memory.weights.bytes.n2048:,.0f}."
+        "What is kept? The RNN's state: {memory.rnn.bytes.n2048:,.0f} bytes; attention's keys and values: "
+        "{memory.attention.bytes.n2048:,.0f}."
     )
+    if lab.verbose:
+        lab.say("All weights at once would be {memory.weights.bytes.n2048:,.0f} bytes.")
 
 # %% [markdown]
 # The **path**: an input reaches the last output through $T - t$ steps in the RNN, and through one in attention. How much of
@@ -503,12 +519,12 @@ if lab.section("4. A softmax has to look somewhere"):
     unused = {rest: unused_weight(averages[rest], problems) for rest in RESTS}
     lab.record("sink", {"idle_weight": unused["with"], "idle_missing": unused["plus_one"]})
     lab.record("sink.error.constant", share_of_error_of_a_constant(problems))
-    rows = [[rest.replace("_", " "), f"{error:.2g}"] for rest, error in errors.items()]
-    lab.table(["a place to rest", "error, if always answering 0 is 1"], rows)
     lab.say(
-        "Without a place to rest {sink.error.without:.2f} of the error is left (a constant answer: {sink.error.constant:.2f}). "
-        "Idle, {sink.idle_weight:.2f} of the weight rests on the first token; with the 1, {sink.idle_missing:.2f} is not there."
+        "Can it say nothing? Without a place to rest {sink.error.without:.2f} of the error is left (a constant answer: "
+        "{sink.error.constant:.2f}), with a first token {sink.error.with:.1g}, with plus one {sink.error.plus_one:.1g}."
     )
+    if lab.verbose:
+        lab.say("Idle, {sink.idle_weight:.2f} rests on the first token; with the 1, {sink.idle_missing:.2f} is not there.")
     marked, values = problems[1][:1], problems[2][:1]  # of one problem
     with torch.no_grad():
         shown = {rest: [averages[rest](torch.tensor([ask]), marked, values)[1][0] for ask in (True, False)] for rest in RESTS}
