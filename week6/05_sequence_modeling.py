@@ -268,8 +268,8 @@ if lab:
 if lab:
     lab.record("position.last_value", errors_by_way(model, data))
     lab.say(
-        "Replaced on one way alone: residual {position.last_value.residual:.2f}, query {position.last_value.query:.2f}, key and value "
-        "{position.last_value.key_value:.3f}."
+        "Replaced on one way alone: residual {position.last_value.residual:.2f}, query {position.last_value.query:.2f}, "
+        "key and value {position.last_value.key_value:.3f}."
     )
 
 # %% [markdown]
