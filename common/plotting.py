@@ -40,7 +40,7 @@ MODEL_STYLES = {
     "LSTM": {"color": ORANGE, "marker": "^", "ls": "-."},
     "LSTM, forget bias 3": {"color": PURPLE, "marker": "v", "ls": "-."},
     "GRU": {"color": GREEN, "marker": "D", "ls": ":"},
-    "least squares": {"color": GREY, "marker": "v", "ls": ":"},
+    "linear formula": {"color": GREY, "marker": "v", "ls": ":"},
     "limit: fitted sine": {"color": "black", "marker": "x", "ls": "--"},
 }
 # No file carries a version or a date: the same picture gives the same bytes on every day.
@@ -206,11 +206,13 @@ def seed_dots(ax: Axes, values: Mapping[str, Sequence[float]], styles: Sequence[
     ax.set_yticks(range(len(means)), values)
 
 
-def start_dots(ax: Axes, at: float, values: Sequence[float], *, along: str = "y", width: float = 0.3) -> None:
+def start_dots(
+    ax: Axes, at: float, values: Sequence[float], *, along: str = "y", width: float = 0.3, color: str = "0.55"
+) -> None:
     """What the starts of the study gave: small grey dots beside the place `at`, on the axis `along`; none without a study."""
     across = at + width * (np.arange(len(values)) * 0.618034 % 1 - 0.5)  # golden steps: neighbours never lie together
     x, y = (across, values) if along == "y" else (values, across)
-    ax.plot(x, y, "o", color="0.55", ms=3, mew=0, alpha=0.8, zorder=1.5)
+    ax.plot(x, y, "o", color=color, ms=3, mew=0, alpha=0.8, zorder=1.5)
 
 
 def start_band(ax: Axes, x: Sequence[float], values: Sequence[Sequence[float]], **style) -> None:

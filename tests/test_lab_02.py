@@ -70,8 +70,10 @@ def test_what_the_prose_tells_to_play_with_runs(names):
     (block,) = re.findall(r"^# ```python\n(.*?)^# ```", SOURCE, flags=re.DOTALL | re.MULTILINE)
     there = dict(names)
     n_words, lines = len(names["words"]), block.splitlines()
-    assert len(lines) == 2 and "silenced" in lines[1]
-    for line in lines:
+    hide, *calls = lines
+    assert "at = 1" in hide and len(calls) == 2 and "silenced" in calls[1]
+    exec(hide.removeprefix("# "), there)
+    for line in calls:
         there["best"] = there["weights"] = None
         exec(line.removeprefix("# "), there)
         assert len(there["best"]) == 3 and there["weights"].shape == (4, n_words, n_words)

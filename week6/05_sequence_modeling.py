@@ -14,9 +14,7 @@
 Run it:      python 05_sequence_modeling.py
 Then try:    python 05_sequence_modeling.py --out trial --heads 1 2 4 8       (several values: only that comparison)
              python 05_sequence_modeling.py --out trial --lengths 10 20 50 100
-             python 05_sequence_modeling.py --out trial --no-positions       (sections 1 to 3 without positions)
-             python 05_sequence_modeling.py --out trial --noise 0.3
-             python 05_sequence_modeling.py --out trial --search             (only the search for the learning rates)
+             python 05_sequence_modeling.py --out trial --no-positions --noise 0.3
 It writes:   05_sample_sequences, 05_performance_comparison, 05_attention_patterns, 05_multihead_analysis,
              05_position_importance, 05_recall, 05_common_mistakes, 05_sensitivity and 05_results.json;
              a comparison writes 05_heads or 05_lengths instead
@@ -80,13 +78,13 @@ from week6.figures.sequence_modeling import LABELS, MISTAKES
 #
 # The **recurrent network** reads one number after the other into a state of 64 numbers, and predicts from the last state.
 # Section 3 uses it with a GRU, too, and with another start: `orthogonal` makes the matrix from state to state one that
-# neither shrinks nor stretches the state, so that what came in long ago is still there. Both classes stand in
+# by itself neither shrinks nor stretches the state, so that what came in long ago can still be there. Both classes stand in
 # `common/forecasters.py`.
 #
 # What the flags decide: how each network is made (`networks`), how many values go in, and the noise. And the learning rates.
 # A comparison is fair if each network has the rate that does best for it, in the training in which it is compared. So each
-# training has its own, from a search in steps of a factor of two. `python 05_sequence_modeling.py --search` repeats it (some
-# minutes).
+# training but those of section 4 has its own, from a search in steps of a factor of two.
+# `python 05_sequence_modeling.py --search` repeats it (some minutes).
 
 # %%
 RATES = {
@@ -171,7 +169,7 @@ if lab:
     )
     if lab.study:
         ahead = lab.study.count("depth.rnn", "depth.two_layers", where=lambda rnn, two: two < rnn)
-        lab.say("Two layers are ahead of the RNN in {ahead} of {depth.rnn@n} random starts.", ahead=ahead)
+        lab.say("After this short training two layers are ahead of the RNN in {ahead} of {depth.rnn@n} starts.", ahead=ahead)
 
 # %% [markdown]
 # Is such an error good? Alone it says nothing. Beside the networks stand three **baselines**: predict 0, repeat the last
@@ -317,7 +315,7 @@ if lab.section("3. Recall: at a fixed distance, and by content"):
     seed, generator = lab.seed("recall"), lab.generator("recall")
     n_steps = 4 if lab.fast else 200
     wave_batches = [waves(64, generator) for _ in range(n_steps)]
-    wave_tests = [waves(n_test // 10, generator) for _ in range(10)]  # at ten places
+    wave_tests = [waves(n_test // 10, generator) for _ in range(10)]  # each at a place of its own
     recall_runs = fit_all(recall_networks, wave_batches, wave_tests[0], RATES["recall"], seed)
     fixed_batches = [waves(64, generator, filler=0) for _ in range(n_steps)]
     fixed = fit_all({"transformer": make_transformer}, fixed_batches, waves(n_test, generator, 0), RATES["fixed place"], seed)
@@ -449,7 +447,9 @@ if lab.section("4. Four classic mistakes"):
         keys = [f"mistakes.{other}.mse" for other in (name, "correct_64" if name.endswith("64") else "correct")]
         worse[name] = lab.study.count(*keys, where=lambda wrong, right: wrong > right)
     rows = [[MISTAKES[name], number(found["mse"]), worse[name]] for name, found in mistakes.items()]
-    lab.table([f"noise 0, {n_steps} steps of 64 series", "error", f"worse in, of {lab.study.n}" if lab.study else ""], rows)
+    lab.table(
+        [f"noise 0, {n_steps} steps, one rate for all", "error", f"worse in, of {lab.study.n}" if lab.study else ""], rows
+    )
     try:
         Transformer(n_heads=5)
     except ValueError as problem:
@@ -488,10 +488,8 @@ def nudged(make) -> nn.Module:
 
 if lab.section("5. How many digits hold"):
     n_steps, seed = 20 if lab.fast else 200, lab.seed("digits")
-    batches, test = (
-        sine_batches(0.1, n_steps, 32, lab.generator("digits")),
-        sines(10, length, 0.1, lab.generator("digit tests")),
-    )
+    batches = sine_batches(0.1, n_steps, 32, lab.generator("digits"))
+    test = sines(10, length, 0.1, lab.generator("digit tests"))
     apart = {}
     for name, make in networks.items():
         for lr in NUDGED_RATES:
@@ -504,10 +502,10 @@ if lab.section("5. How many digits hold"):
     lab.figure(fig, "05_sensitivity")
 
 # %% [markdown]
-# With a calm rate the trace stays a trace, and the same digits come out everywhere. With a lively one it grows by a constant
-# factor a step, as in weather: such a training is *chaotic*, and its loss is one draw from a distribution. Nothing is wrong
-# with it. But no digit of it may be printed that the next start does not repeat. So this course shows draws as what many
-# random starts give.
+# With a calm rate the trace stays a trace in these steps, and the same digits come out everywhere. With a lively one it grows
+# by many powers of ten while the rate is high, as in weather: such a training is *chaotic*, and its loss is one draw from a
+# distribution. Which rate is calm depends on the network. Nothing is wrong with a draw, but its last digits mean nothing. So
+# this course judges draws by what many random starts give.
 
 # %% [markdown]
 # ## Search: the learning rates

@@ -70,7 +70,7 @@ def draw_scaling(
         shares = example[variant].tolist()
         bars = axes[3].bar(np.arange(3) + side, shares, width=0.4, color=style["color"], hatch=HATCHES[variant])
         axes[3].bar_label(bars, fmt="%.2f", fontsize=10)
-        start_dots(axes[3], 3 + side, others[variant])
+        start_dots(axes[3], 3 + side, others[variant], color=style["color"])
     for ax in axes[:3]:
         ax.set_xscale("log", base=2)
         ax.set(xlabel="size of the keys d_k", xticks=[1, 8, 64, 512], xticklabels=["1", "8", "64", "512"])

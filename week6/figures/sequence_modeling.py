@@ -33,7 +33,7 @@ from common.study import Study
 LABELS = {
     "zero": "predict 0",
     "last": "repeat the last value",
-    "linear": "least squares",
+    "linear": "linear formula",
     "rnn": "RNN",
     "transformer": "Transformer",
     "two_layers": "Transformer, two layers",
@@ -94,8 +94,8 @@ def draw_samples(inputs: Tensor, clean: tuple[Tensor, Tensor], predictions: Mapp
     """The first six of the sequences (n, T), the same without noise and their next values, and what each predicts (n,)."""
     misses = {name: (p - clean[1]).pow(2).mean().sqrt().item() for name, p in predictions.items()}
     title = (
-        f"The RNN misses the curve behind noise {noise:g} by {number(misses['rnn'], 2)} (root mean square), "
-        f"the Transformer by {number(misses['transformer'], 2)}"
+        f"After a short training the RNN misses the curve behind noise {noise:g} by {number(misses['rnn'], 2)} "
+        f"(root mean square), the Transformer by {number(misses['transformer'], 2)}"
     )
     fig, axes = panels(title, (1, 1, 1), rows=2, size=(15, 7))
     length = inputs.shape[1]
@@ -124,7 +124,7 @@ def draw_scores(card: Mapping[float, Values], depth: Values, noise: float, study
         deep = study.count("depth.rnn", "depth.two_layers", where=lambda rnn, two: two < rnn)
         title = (
             f"Noise {noise:g}: the RNN is ahead of one Transformer layer in {ahead} of {study.n} random starts; "
-            f"two layers are ahead of the RNN in {deep}"
+            f"after a shorter training two layers are ahead of the one-layer RNN in {deep}"
         )
     fig, axes = panels(title, (1,) * (len(card) + 1), size=(6 * len(card) + 6, 4.6))
     for ax, (level, errors) in zip(axes, card.items(), strict=False):
@@ -151,8 +151,7 @@ def draw_patterns(weights: Tensor, frequencies: tuple[float, float], n_sequences
     n_heads, n_f, length = weights.shape
     looks = (weights @ torch.arange(1.0, length + 1)).mean(dim=1).tolist()  # mean steps back of each head
     near, far = min(range(n_heads), key=looks.__getitem__), max(range(n_heads), key=looks.__getitem__)
-    distances = f"head {near} looks {looks[near]:.0f} steps back on average, head {far} {looks[far]:.0f}"
-    title = f"Each head has its own distance: {distances}"
+    title = f"This run: the heads look {looks[near]:.0f} (head {near}) to {looks[far]:.0f} (head {far}) steps back on average"
     if near == far:
         title = f"The head looks {looks[0]:.0f} steps back on average"
     fig, axes = panels(title, (1,) * n_heads, size=(max(11, 3.9 * n_heads), 5))
@@ -174,9 +173,7 @@ def label_steps(ax: Axes, length: int, first: int = 1) -> None:
 
 def draw_heads(weights: Tensor, factors: Sequence[float], study: Study) -> Figure:
     """The weights (H, n, T) by steps back, and by what factor the error grows without each head."""
-    title = f"No head can be spared: without one the error is {min(factors):.2g} to {max(factors):.2g} times as large"
-    if min(factors) < 1.1:
-        title = f"Without one head the error is {min(factors):.2g} to {max(factors):.2g} times as large"
+    title = f"Silence one head, and the error is {min(factors):.2g} to {max(factors):.2g} times as large"
     fig, (left, right) = panels(title, (5, 4), size=(14, 5))
     names = [f"head {h}" for h in range(len(weights))]
     for h, line in zip(range(len(names)), itertools.cycle(("-", "--", "-.", ":")), strict=False):
@@ -235,7 +232,7 @@ CONTENT = {
     "unseen": "two layers, longer periods",
     "silenced": "two layers, first silenced",
     "hidden.1": "previous token hidden",
-    "hidden.2": "the one before hidden",
+    "hidden.2": "the token two before hidden",
     "gru": "GRU",
     "gru_unseen": "GRU, longer periods",
 }
@@ -270,7 +267,7 @@ def draw_recall(
     middle.set(xlim=(0, 1.25), xlabel=with_starts("share of right tokens", study), title="by content: a new period each time")
     letters = [chr(ord("a") + t) for t in tokens.tolist()]
     image = heatmap(right, second, rows=letters, columns=letters)
-    right.set_title("the second layer: each token looks\nat what followed it before")
+    right.set_title("the second layer: from the second round on, each\ntoken looks at what followed it before")
     fig.colorbar(image, ax=right, label="weight")
     return fig
 
@@ -289,7 +286,7 @@ def draw_mistakes(errors: Values, n_steps: int, d_head: int, study: Study) -> Fi
     small, large = ratio(errors, "no_scaling", "correct", study), ratio(errors, "no_scaling_64", "correct_64", study)
     starts = f" (median of {study.n} starts)" if study else ""
     sizes = f"by {small:.2g} with {d_head} features a head, by {large:.2g} with 64"
-    title = f"No scaling multiplies the error {sizes}{starts}"
+    title = f"At one learning rate for all, no scaling multiplies the error {sizes}{starts}"
     fig, (ax,) = panels(title, (1,), size=(13, 5))
     keys = {name: f"mistakes.{name}.mse" for name in errors}
     rows_of_dots(ax, errors, MISTAKES, MISTAKE_STYLES, keys, study)
@@ -317,10 +314,11 @@ def draw_sensitivity(apart: Mapping[tuple[str, float], np.ndarray], nudge: float
         for i, (rate, color, line) in enumerate(zip(rates, colors, ("-", "--", "-."), strict=True)):
             highest = np.array([apart[name, rate][max(0, t - 9) : t + 1].max() for t in range(n_steps)])
             ax.plot(range(1, n_steps + 1), np.maximum(highest, 1e-17), color=color, ls=line, label=f"rate {rate:g}")
-            start_dots(ax, n_steps * (1.05 + 0.06 * i), study.values(f"sensitivity.{name}.lr_{rate:g}"), width=n_steps / 25)
+            values = study.values(f"sensitivity.{name}.lr_{rate:g}")
+            start_dots(ax, n_steps * (1.05 + 0.06 * i), values, width=n_steps / 25, color=color)
         ax.set(yscale="log", ylim=(1e-17, 10), xlabel="training step", title=with_starts(LABELS[name], study))
         ax.set_yticks([1e-16, 1e-12, 1e-8, 1e-4, 1])
-        ax.axhline(nudge, color="black", lw=1, ls=":")
+        ax.axhline(nudge, color="black", lw=1, ls=":", label="the nudge")
     axes[0].set_ylabel("difference of the two losses,\nrelative (largest of 10 steps)")
     axes[0].legend(loc="upper left")
     return fig
