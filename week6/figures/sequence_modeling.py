@@ -84,7 +84,7 @@ def error_axis(ax: Axes) -> None:
 
 
 def with_starts(text: str, study: Study) -> str:
-    return f"{text} (grey: {study.n} random starts)" if study else text
+    return f"{text} (small dots: {study.n} random starts)" if study else text
 
 
 # --- 1. the score card ------------------------------------------------------------------------------------------------
