@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -113,3 +113,17 @@ def with_random_heads(model: MaskedWordModel, size: float = 1.0) -> MaskedWordMo
     for projection in (untrained.block.attention.w_q, untrained.block.attention.w_k):
         projection.weight.data *= size
     return untrained
+
+
+def summary(data: Mapping, looks: int) -> dict[str, float]:
+    """Of `measure_heads` for one skill what is kept of it; `looks` is the head that looks most at the word that decides."""
+    pair = max(data["pairs"], key=data["pairs"].get, default=(0,))
+    lost = data["lost"].max()
+    return {
+        "attention": data["attention"].max(),
+        "log_odds": data["log_odds"],
+        "lost_by_one": lost,
+        "lost_by_two": data["pairs"].get(pair, lost),
+        "looker_costs_most": looks == data["lost"].argmax(),
+        "looker_in_worst_pair": looks in pair,
+    }

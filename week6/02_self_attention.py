@@ -55,7 +55,7 @@ from common.progress import progress
 from common.reading import measure_reader, train_reader
 from common.sequence_layers import exponent, kept_bytes, measure_path, measure_times, multiplications
 from common.sink import draw, share_of_error, share_of_error_of_a_constant, train_to_answer, unused_weight
-from common.skills import LOOKS_AT, accuracy, diversity, measure_heads, measure_verb, probes, with_random_heads
+from common.skills import LOOKS_AT, accuracy, diversity, measure_heads, measure_verb, probes, summary, with_random_heads
 from common.toy_language import MASK, MaskedWordModel, encode, masked_sentences, sentences, train_masked_words, verb_position
 from week6.explore.page import explore_page
 from week6.figures.self_attention import draw_components, draw_heads, draw_rnn, draw_sink
@@ -288,8 +288,6 @@ if lab.section("2. Do heads specialise? Attention proposes, ablation decides"):
     lab.say(
         "Which head is needed? With all, verbs agree in {agreement.accuracy.attractor:.1%} across a noun of the other number."
     )
-    if lab.verbose:
-        lab.say("Of all held-out sentences {agreement.accuracy:.1%} agree.")
     verdicts, rows = {skill: verdict(data) for skill, data in found.items()}, []
     for skill, (looks, needed, named) in verdicts.items():
         data = found[skill]
@@ -305,16 +303,10 @@ if lab.section("2. Do heads specialise? Attention proposes, ablation decides"):
 # %%
 if lab:
     for skill, (looks, needed, named) in verdicts.items():
-        data = found[skill]
-        pair = max(data["pairs"], key=data["pairs"].get, default=(0,))
-        kept = {"attention": data["attention"].max(), "log_odds": data["log_odds"], "lost_by_one": data["lost"].max()}
-        kept |= {"lost_by_two": data["pairs"].get(pair, kept["lost_by_one"]), "needed": needed, "named": named}
-        kept |= {"looker_costs_most": looks == data["lost"].argmax(), "looker_in_worst_pair": looks in pair}
-        lab.record(f"heads.{skill}", kept)
-        lab.record(f"ablation.{skill}", {f"head_{h}": drop for h, drop in enumerate(data["drop"])})
-    lab.record(
-        "heads", dict(zip(("subject_attention", "subject_head"), found["agreement"]["attention"].max(dim=0), strict=True))
-    )
+        kept = lab.record(f"heads.{skill}", summary(found[skill], looks) | {"needed": needed, "named": named})
+        lab.record(f"ablation.{skill}", {f"head_{h}": drop for h, drop in enumerate(found[skill]["drop"])})
+    most, subject_head = found["agreement"]["attention"].max(dim=0)
+    lab.record("heads", {"subject_attention": most, "subject_head": subject_head})
     starts = {skill: {key: lab.study.values(f"heads.{skill}.{key}") for key in kept} for skill in found}
     if lab.study:
         counts = ("named", "looker_costs_most", "looker_in_worst_pair")
@@ -338,11 +330,9 @@ if lab and n_heads > 1:
     torch.manual_seed(lab.seed("untrained"))
     size = model.embed(tokens).std().item()
     rivals = {"trained": model, "untrained": with_random_heads(model, 1 / size), "untrained_tiny": with_random_heads(model)}
-    lab.record("diversity", {name: diversity(rival, test) for name, rival in rivals.items()})
+    apart = lab.record("diversity", {name: diversity(rival, test) for name, rival in rivals.items()})
     if lab.verbose:
-        lab.table(
-            ["divergence of two heads", *rivals], [["mean", *(f"{diversity(rival, test):.2g}" for rival in rivals.values())]]
-        )
+        lab.table(["divergence of two heads", *rivals], [["mean", *(f"{found:.2g}" for found in apart.values())]])
 if lab and lab.verbose:
     verb = measure_verb(model, test)
     lab.table(["hidden verb", *verb], [[f"head {h}", *(x[h].item() for x in verb.values())] for h in range(n_heads)])
@@ -397,11 +387,7 @@ if lab:
     if lab.study:
         better = [lab.study.count(key, keys[0], where=float.__gt__) for key in keys[1:]]
         rows += [["median start", *map(lab.study.median, keys)], [f"ahead of 1 head, of {lab.study.n}", "", *better]]
-    if lab.verbose:
-        lab.table([f"after {short} steps, heads:", *HEAD_COUNTS], rows)
-    shown = ", ".join(f"{count}: {value:.2f}" for count, value in zip(HEAD_COUNTS, rows[-2 * bool(lab.study)][1:], strict=True))
-    whose = f"median of {lab.study.n} starts" if lab.study else "this run"
-    lab.say(f"Accuracy after {short} steps at one rate, by heads ({whose}): {shown}.")
+    lab.table([f"accuracy after {short} steps, heads:", *HEAD_COUNTS], rows)
 
 # %% [markdown]
 # ## 3. Attention against an RNN
@@ -426,8 +412,7 @@ if lab.section("3. Attention against an RNN"):
     lab.record("operations", {name: counts[2048][i] for i, name in enumerate(("rnn.n2048", "attention.n2048"))})
     rows = [[n, *(1e3 * values[i] for values in times.values()), counts[n][1] / counts[n][0]] for i, n in enumerate(LENGTHS)]
     if lab.verbose:
-        lab.say(f"Milliseconds, forward and backward (d = {D_TIMED}), and the ratio of the multiplications:")
-        lab.table(["length", *times, "attention / RNN"], rows, digits=1)
+        lab.table(["ms, length", *times, "multiplications, attention / RNN"], rows, digits=1)
     clock = "; ".join(f"{kind} {1e3 * values[3]:.1f} and {1e3 * values[-1]:.0f}" for kind, values in times.items())
     lab.say(f"How long do {LENGTHS[3]} and {LENGTHS[-1]} words take on this machine? In ms: {clock}.")
 
@@ -445,8 +430,6 @@ if lab:
         "What is kept? The RNN's state: {memory.rnn.bytes.n2048:,.0f} bytes; attention's keys and values: "
         "{memory.attention.bytes.n2048:,.0f}."
     )
-    if lab.verbose:
-        lab.say("All weights at once would be {memory.weights.bytes.n2048:,.0f} bytes.")
 
 # %% [markdown]
 # The **path**: an input reaches the last output through $T - t$ steps in the RNN, and through one in attention. How much of
