@@ -270,6 +270,8 @@ def test_the_residual_figure_states_what_was_measured():
     title = " ".join(fig.get_suptitle().split())
     assert "24 blocks leave 2e-31 of the gradient; with one of the two at least 0.007" in title
     assert "0.50 of the directions shrink" in fig.axes[2].get_title(loc="left")
+    notes = [text.get_text() for text in fig.axes[0].texts]
+    assert notes == ["2e-31 at\n48 blocks"] * 2  # from either start: what lies below the axis is told
 
 
 def test_the_derivative_of_a_residual_block_is_not_at_least_1(models, names):

@@ -122,8 +122,8 @@ if lab:
         lab.record(f"order.{name}.min_difference", smallest)
     lab.say(
         "Without positions each word keeps its vector (difference {equivariance.max_difference:.0e}) and takes it to its new "
-        "place. With positions it changes by {order.same_word.min_difference.with_positions:.2f} or more, under a causal mask "
-        "by {order.same_word.min_difference.causal:.2f} or more.",
+        "place. With positions the word that changes most changes by {order.same_word.min_difference.with_positions:.2f} or "
+        "more, under a causal mask by {order.same_word.min_difference.causal:.2f} or more.",
     )
 
 # %% [markdown]
@@ -216,6 +216,8 @@ if lab:
     error = (table[:-offset] @ matrix.T - table[offset:]).abs().max().item()
     random = torch.randn(table.shape, generator=lab.generator("random table"))
     lab.record("shift", {"max_error": error, "random_unexplained": unexplained(random, offset)})
+    if lab.verbose:
+        lab.say("For random numbers the best matrix leaves {shift.random_unexplained:.2f} of the table's size unexplained.")
 
 # %% [markdown]
 # What is that good for? A head can have $M^T$, which turns back, in its $W_Q$. The query at $pos$ is then $PE[pos - k]$, and
@@ -239,11 +241,19 @@ if lab:
     lab.record("shift.pointing_share", points.double().mean())
     for name, sharper in (("weight", 1), ("weight_sharper", SHARPER)):
         lab.record(f"shift.{name}", {n: built_weight(scores, offset, n, sharper) for n in (24, 192)})
+    if lab.verbose:
+        lab.say(
+            "Weight on the key {k} back: {shift.weight.24:.2f} among 24 keys, {shift.weight.192:.3f} among 192. With scores "
+            "{sharper} times as large: {shift.weight_sharper.24:.2f} and {shift.weight_sharper.192:.2f}.",
+            k=offset,
+            sharper=SHARPER,
+        )
 
 # %% [markdown]
-# So a head that points $k$ back at any length exists. Whether training finds it, section 5 will show. A last question: are
-# near positions similar, and are similar positions near? We compare position 0 with the others by the cosine, for our width
-# and for the 512 columns of the paper.
+# So a head that points $k$ back exists, and it does so in long sequences: up to position 1,000 that key has the largest score,
+# and with the larger weights it gets most of the weight among 24 keys as among 192. Whether training finds such a head, section
+# 5 will show. A last question: are near positions similar, and are similar positions near? We compare position 0 with the
+# others by the cosine, for our width and for the 512 columns of the paper.
 
 # %%
 SHOWN_DISTANCES = 65
@@ -334,9 +344,10 @@ for at, seen in ((3, 0), (103, 100), (13, 12)):
 if lab.section("4. Which encodings can point k back?"):
     keys = turned(torch.ones(N_WORDS, D_HEAD), torch.arange(N_WORDS), rope_frequencies)  # (12, 8): equal words
     queries = turned(torch.ones(N_WORDS, D_HEAD), torch.arange(N_WORDS) - lab.options.offset, rope_frequencies)
+    # 3: larger scores than those of ones, so that the softmax gives most of the weight to the largest (section 3)
     examples = {"relative bias": bias, "ALiBi, slope 1/4": penalties[0], "RoPE": 3 * queries @ keys.T}
     rows = [[name, *scores[-1].softmax(dim=-1).flip(0)[:9].tolist()] for name, scores in examples.items()]  # the nearest 9
-    lab.table(["equal words, weight; keys back:", *map(str, range(9))], rows)
+    lab.table(["weight on the key, by steps back:", *map(str, range(9))], rows)
     at_places = ", ".join(f"{product:.4f} at {at} and {seen}" for (at, seen), product in products.items())
     lab.say(f"RoPE, query times key: {at_places}.")
 
@@ -348,8 +359,9 @@ if lab.section("4. Which encodings can point k back?"):
 #     asked for   -  -  -  5  2  9  0
 #
 # The model (`common/pointing.py`) is one layer of causal attention, as in a language model and in ALiBi's paper, with a
-# LayerNorm before and after. All encodings get the same first weights, data and learning rate (twice that rate or twice the
-# steps change no verdict). Two variants and a second task join for sections 5 and 6.
+# LayerNorm before and after (Lab 4: it takes each token's mean away and brings it to one scale). All encodings get the same
+# first weights, data and learning rate (twice that rate or twice the steps change no verdict). Two variants and a second task
+# join for sections 5 and 6.
 
 # %%
 trial = Trial(
@@ -370,11 +382,11 @@ if lab:
         lab.record(f"on_asked.{encoding}", {length: test["on_asked"] for length, test in tests.items()})
 
 # %% [markdown]
-# **None is counting.** It does better than a guess. What can be had without positions? Which tokens came, and how often, is
-# known; where they stood is not. So one can count, and always name the most frequent of the tokens so far.
+# **`none` does about as well as naming the most frequent token so far,** the present one included. That is better than a guess.
+# What can be known without positions in one layer? Which tokens came, and how often; not where they stood.
 #
-# **Linear is none.** One number added to every feature changes only their mean, which a LayerNorm subtracts. We take the
-# encoding out of the trained model and see whether a logit moves.
+# **`linear` does as well as `none`.** One number added to every feature changes only their mean, which a LayerNorm subtracts.
+# We take the encoding out of the trained model and see whether a logit moves.
 
 # %%
 
@@ -398,7 +410,7 @@ if lab:
         for e, right in at_first.items()
     )
     lab.say(
-        "Right after training{note}: {listed}. Counting: {baseline.most_frequent:.2f}.",
+        "Right after training{note}: {listed}. The most frequent token so far: {baseline.most_frequent:.2f}.",
         note=f" (median of {lab.study.n} starts)" if lab.study else "",
         listed=listed,
     )

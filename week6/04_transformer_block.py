@@ -64,8 +64,7 @@ from week6.figures import transformer_block as draw
 # ## The blocks that are opened up
 # Two small models, each with one block, learn to name hidden words of Lab 2's toy language, from the same starting weights. One
 # block is post-norm, the other pre-norm; section 1 says what that is. Then a sentence that training never saw goes through
-# them, its verb hidden. "dogs", a noun of the other number, stands nearer to
-# the verb than its subject "cat" does.
+# them, its verb hidden. "dogs", a noun of the other number, stands nearer to the verb than its subject "cat" does.
 
 # %%
 WORDS = ["the", "cat", "which", "the", "dogs", "chased", "<mask>", "very", "old"]
@@ -134,8 +133,8 @@ if lab:
 
 # %% [markdown]
 # Every intermediate result has the same shape, a row of features a token, so that the seven stages can be compared. "After
-# LayerNorm a token has mean 0 and variance 1", one says. That is what its formula computes. What
-# comes out has been through $\gamma$ and $\beta$ as well, which are trained and set the scale for the next stage.
+# LayerNorm a token has mean 0 and variance 1", one says. That is what its formula computes. What comes out has been through
+# $\gamma$ and $\beta$ as well, which are trained and set the scale for the next stage.
 
 # %%
 if lab:
@@ -176,7 +175,7 @@ if lab.section("2. What the heads look at"):
         lab.say(
             "Over {heads.accuracy@n} starts: {heads.subject_attention.trained@min:.2f} to "
             "{heads.subject_attention.trained@max:.2f} (median {heads.subject_attention.trained@median:.2f}); right in "
-            "{heads.accuracy@min:.3f} and more. A little weight is enough, if it falls on the word that knows the answer."
+            "{heads.accuracy@min:.3f} and more. So the right number does not need a large weight."
         )
     fig = draw.heads(seen, weights, WORDS, HIDDEN, lab.study)
     lab.figure(fig, "04_attention_patterns")
@@ -232,9 +231,9 @@ if lab:
 # Without normalisation and without residuals the gradient vanishes, as the textbooks say, from either start. The other columns
 # say what the textbooks do not: residuals are not alone in keeping the gradient alive, and without a norm they let it grow.
 #
-# And the tokens? They start as independent random vectors. An untrained head looks at all words alike, so every token gets
-# nearly the same average (and the same biases). `x +` keeps them apart, for a while. We measure how alike they are by the mean
-# cosine between two tokens of a sequence: 1 if all point the same way.
+# And the tokens? They start as independent random vectors. An untrained head averages over many words (from torch's start
+# nearly evenly), so the tokens' averages are alike (and all get the same biases). `x +` keeps them apart, for a while. We
+# measure how alike they are by the mean cosine between two tokens of a sequence: 1 if all point the same way.
 
 # %%
 if lab:
@@ -401,7 +400,7 @@ if lab.section("5. Pre-norm against post-norm"):
 
 # %%
 if lab and lab.study:
-    for norm, rate in [(norm, rate) for norm in NORMS for rate in RATES] if lab.verbose else ():
+    for norm, rate in [(norm, rate) for norm in NORMS for rate in RATES] if lab.verbose else [("pre", RATES[-1])]:
         pair = [f"warmup.{norm}.{schedule}.lr_{rate:g}.loss" for schedule in ("cold", "warm")]
         worse = lab.study.count(*pair, where=lambda cold, warm: cold > warm)
         lab.say(f"{norm}-norm, rate {rate:g}: the loss is larger without warm-up in {worse} of {lab.study.n} starts.")
@@ -409,7 +408,8 @@ if lab and lab.study:
 # %% [markdown]
 # ## 6. The block writes
 # So far a block has read. Two pre-norm blocks with a *causal mask*, which hides from each word what comes after it, can learn
-# to name the next word, and then write, word by word. That is a GPT, and this one is a tiny one.
+# to name the next word, and then write, word by word. That is a GPT, and this one is a tiny one. Its layers are made in
+# `GPTParts` of `common/gpt.py`; the cell puts them together.
 
 # %%
 
@@ -440,7 +440,7 @@ if lab.section("6. The block writes"):
 # %% [markdown]
 # To write is to ask for the next word, to draw one of those that the model thinks possible, to append it, and to ask again.
 # The scores are divided by a *temperature* before the softmax: below 1 the likely words become more likely, above 1 the
-# others get their chance.
+# others get their chance. A sign of its own, `END`, stands before the first word and behind the last one.
 
 # %%
 
@@ -465,7 +465,8 @@ if lab:
 # %% [markdown]
 # Is that a sentence of the language? `is_grammatical` of `common/toy_language.py` knows the rules, the model does not. And is
 # it a new one, or one that it has learned by heart? A fifth of the language was held out of all training: a model that has
-# learned the language, and not a list, writes nearly as many of those.
+# learned the language, and not a list, writes nearly as many of those. And how many of the sentences are *different* from each
+# other (a sentence written twice counts once)?
 
 # %%
 TEMPERATURES = (0.25, 0.5, 1.0, 2.0)

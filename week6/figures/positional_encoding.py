@@ -140,8 +140,9 @@ def draw_shift(
 ) -> Figure:
     """The matrix that moves by `offset` and its error, the scores (queries, keys) of the head built from it, and for each
     width the similarity of positions by distance, of which so many are shown; of the first width also a pair."""
-    cosine = next(iter(cosines.values()))
-    title = f"A step of {offset} is one matrix everywhere (error {error:.0e}); similar positions need not be near"
+    width, cosine = next(iter(cosines.items()))
+    title = f"A step of {offset} is one matrix everywhere (error {error:.0e}); "
+    title += f"in {width} columns similar positions need not be near"
     fig, (left, middle, right) = panels(title, (4, 4, 5.5), size=(15, 6.2))
     corner = matrix[:12, :12]
     labels = {"row_label": f"column of PE[pos + {offset}]", "column_label": "column of PE[pos]"}
@@ -224,6 +225,12 @@ def furthest(right: Mapping[str, float], guess: float) -> str:
     return f"{best} ({right[best]:.2f})" if right[best] > guess + CLEAR else "none clearly above guessing"
 
 
+def share_label(study: Study) -> str:
+    """What is drawn by the length, and of which starts."""
+    starts = f" (lines: this run;\nbands: 10 to 90 %, titles: medians of {study.n} starts)"
+    return "share right" + starts * bool(study)
+
+
 def lengths_axis(ax: Axes, trial: Trial, task: str) -> None:
     """Accuracy against the length, with a line for guessing."""
     ax.axhline(guessing(task), color="black", ls=":", lw=1)
@@ -250,7 +257,7 @@ def draw_extrapolation(found: Mapping[tuple[str, str], Mapping], trial: Trial, s
             final[ENCODINGS[encoding]] = typical(right[longest], study, keys[-1])
         lengths_axis(ax, trial, task)
         ax.set_title(f"{text.format(trial.offset)}\nbest at {longest}: {furthest(final, guessing(task))}")
-    axes[0].set_ylabel("share right" + f" (bands: 10 to 90 % of {study.n} starts)" * bool(study))
+    axes[0].set_ylabel(share_label(study))
     every = {encoding: found["back", encoding]["accuracy"][longest] for encoding in STYLES}
     draw_window(axes[2], every, {encoding: found["back", encoding]["window"] for encoding in STYLES}, trial, study)
     fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(STYLES), columnspacing=1.2)
@@ -278,7 +285,7 @@ def draw_window(ax: Axes, every: Mapping[str, float], last: Mapping[str, float],
     best = gains[max(gains)] if max(gains) > CLEAR else "nothing gained"
     ax.set_title(f"only the last {trial.length} keys seen (filled; open: all)\n{best}", x=-0.42)
     ax.set_yticks(range(len(STYLES)), [trial.label(encoding) for encoding in STYLES])
-    axis = f"share right, {trial.offset} back, length {n}" + " (dots: starts)" * bool(study)
+    axis = f"share right, {trial.offset} back, length {n}" + f"\n(circles: this run; dots: {study.n} starts)" * bool(study)
     ax.set(xlim=(0, 1.04), ylim=(len(STYLES) - 0.4, -0.5), xlabel=axis)
 
 
@@ -317,5 +324,5 @@ def draw_stretched(
     lengths_axis(axes[2], trial, "back")
     axes[0].legend(loc="lower left")
     axes[2].legend(loc="upper right")
-    axes[0].set_ylabel("share right" + f" (bands: 10 to 90 % of {study.n} starts)" * bool(study))
+    axes[0].set_ylabel(share_label(study))
     return fig

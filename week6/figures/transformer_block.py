@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -30,6 +31,7 @@ STYLES = {
     "post": {"color": PURPLE, "marker": "s"},
     "pre": {"color": GREEN, "marker": "o"},
 }
+LOWEST = 1e-12  # share of a gradient that is drawn; below it the curves that matter would lie on each other
 FLOW = {  # what each of the seven stages is made of
     "post": ("", " of 1", ": 1 + 2", " of 3", " of 4", ": 4 + 5", " of 6"),
     "pre": ("", " of 1", " of 2", ": 1 + 3", " of 4", " of 5", ": 4 + 6"),
@@ -50,7 +52,8 @@ def flow(stages: Mapping[str, Mapping[str, Tensor]], words: Sequence[str], norm:
         limit = 3 * stage["features"].std().item()
         label = "feature" if i >= 3 else ""
         heatmap(axes[i], stage["features"], row_label="", column_label=label, signed=True, limit=limit)
-        numbers = f"mean {stage['mean'].mean():.2f}, variance {stage['variance'].mean():.2g}"
+        mean = round(stage["mean"].mean().item(), 2) + 0.0  # + 0: no "-0.00"
+        numbers = f"mean {mean:.2f}, variance {stage['variance'].mean():.2g}"
         axes[i].set_title(f"{i + 1} {name.rstrip(' 12')}{FLOW[norm][i]}\n{numbers}")
         axes[i].set_yticks(range(len(shown)), shown)
         axes[i].set_xticks(range(0, stage["features"].shape[1], 10) if label else [])
@@ -79,7 +82,7 @@ def heads(
         shares = [study.median(f"heads.subject_attention.{when}") for when in seen]
         where = f" (medians of {study.n} starts)"
     title = (
-        f"Untrained, a hidden verb looks at all words alike; trained, one head gives its subject {shares[1]:.2f} instead of "
+        f"Untrained, a verb looks at all words alike; trained, one head gives its subject {shares[1]:.2f} instead of "
         f"{shares[0]:.2f}{where}"
     )
     n_heads, limit = len(weights["trained"]), float(max(found.max() for found in weights.values()))
@@ -95,6 +98,15 @@ def heads(
         ax.label_outer()
     fig.colorbar(image, ax=axes.tolist(), label="weight in this one sentence (white frame: the hidden verb)", fraction=0.03)
     return fig
+
+
+def note_vanished(ax: Axes, shares: Mapping[int, float]) -> None:
+    """Where the curve of these shares, by depth, leaves the axis at its bottom: how little is left at last."""
+    depths, logs = list(shares), np.log10(list(shares.values()))
+    if logs[-1] < np.log10(LOWEST):
+        at = np.interp(-np.log10(LOWEST), -logs, depths)
+        text = f"{shares[depths[-1]]:.0e} at\n{depths[-1]} blocks"
+        ax.annotate(text, (at, LOWEST), (at + 1.5, 30 * LOWEST), arrowprops={"arrowstyle": "->"}, fontsize=10)
 
 
 def residuals(
@@ -124,11 +136,12 @@ def residuals(
         suffix = "" if start == "default" else "_xavier"
         starts = [study.values(f"gradient{suffix}.{norm}.{kind}.depth_{n}") for n in depths]
         curve(axes[0], depths, list(data["gradient"].values()), label=label, **style)
+        note_vanished(axes[0], data["gradient"])
         start_band(axes[0], depths, starts, color=style["color"])
         starts = [study.values(f"similarity{suffix}.{norm}.{kind}.depth_{n}") for n in depths]
         curve(axes[1], range(depths[-1] + 1), data["similarity"], label=label, markevery=8, **style)
         start_band(axes[1], depths, starts, color=style["color"])
-    axes[0].set(yscale="log", ylim=(1e-66, 1e10), yticks=[1e-60, 1e-40, 1e-20, 1], xlabel="blocks")
+    axes[0].set(yscale="log", ylim=(LOWEST, 1e4), yticks=[1e-12, 1e-8, 1e-4, 1, 1e4], xlabel="blocks")
     axes[0].set_title("gradient left at the bottom")
     axes[1].set(ylim=(-0.05, 1.1), xlabel="blocks", title="mean cosine between tokens\n(1: all tokens are one)")
     for (name, values), line in zip(singular.items(), ("-", "--"), strict=True):
@@ -138,7 +151,8 @@ def residuals(
     axes[2].axhline(1, color="black", lw=1.2, ls=":", label='claimed: "none below 1"')
     start_dots(axes[2], 1, study.values("jacobian.share_below_0.99"), along="x", width=0.2)
     axes[2].set(yscale="log", ylim=(1e-4, 1e3), xlabel="share of the directions")
-    axes[2].set_title(f"stretching by a trained pre-norm block:\n{below:.2f} of the directions shrink")
+    dots = f" (dots: {study.n} starts)" * bool(study)
+    axes[2].set_title(f"stretching by a trained pre-norm block:\n{below:.2f} of the directions shrink{dots}")
     decades(axes[0].yaxis)
     decades(axes[2].yaxis)
     axes[2].legend(loc="upper left")
@@ -279,7 +293,8 @@ def generation(
         ("grammatical", {"color": BLUE, "marker": "o"}),
         ("different", {"color": VERMILLION, "marker": "s", "ls": "--"}),
     ):
-        curve(axes[1], temperatures, [found[name] for found in judged.values()], label=name, ms=9, **style)
+        label = {"different": "different from each other"}.get(name, name)
+        curve(axes[1], temperatures, [found[name] for found in judged.values()], label=label, ms=9, **style)
         for t in temperatures:
             start_dots(axes[1], t, study.values(f"generation.{name}.{t:g}"), width=0.1 * t)
     axes[1].set_xscale("log", base=2)
