@@ -290,7 +290,7 @@ UNKNOWN = {
 }
 
 
-@pytest.mark.parametrize("mistake", UNKNOWN)
+@pytest.mark.parametrize("mistake", UNKNOWN, ids=lambda mistake: f"{UNKNOWN[mistake][0]}-{mistake}")
 def test_an_unknown_mistake_gets_the_smallest_failing_example(mistake):
     name, function = UNKNOWN[mistake]
     verdict = verdict_on(name, function)

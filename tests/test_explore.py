@@ -372,7 +372,7 @@ def test_the_tasks_can_be_done(page, browser):
         right = claim in named or (claim == "none" and not named)
         assert browser.run("document.querySelector('[data-task=\"1\"]').classList.contains('is-done')") == right
         assert browser.run("document.querySelectorAll('.answer tbody tr').length") == 4
-    assert "○ one that falls" in browser.text("[data-task='3'] .answer")
+    assert "○ no longer first" in browser.text("[data-task='3'] .answer")
     browser.run("show_sentence('the cat near the dogs is very cute', 5)")
     assert "It holds" in browser.text("[data-task='2'] .answer")
     browser.run("show_sentence('the cat near the dogs are very cute', 5)")  # here the model is right
@@ -386,7 +386,7 @@ def test_the_tasks_can_be_done(page, browser):
     )
     browser.run("show_sentence('the girl is very old', 2)")
     answer = browser.text("[data-task='3'] .answer")
-    assert "✓ one that falls" in answer and "✓ one that stays" in answer
+    assert "✓ no longer first" in answer and "✓ still first" in answer
     browser.click(f"[data-claim='{named[0] if named else 'none'}']")
     assert browser.run("document.querySelectorAll('.is-done').length") == 3
 

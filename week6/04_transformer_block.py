@@ -16,7 +16,8 @@
 Run it:      python 04_transformer_block.py
 Then try:    python 04_transformer_block.py --out trial --norm pre
              python 04_transformer_block.py --out trial --heads 8 --d-ff 32 --prompt "the cat which"
-It writes:   six figures, 04_*.png, and 04_results.json
+It writes:   04_transformer_dataflow, 04_attention_patterns, 04_residual_effect, 04_norm_and_activation,
+             04_pre_vs_post_norm, 04_generation and 04_results.json
 """
 
 import sys
@@ -545,7 +546,7 @@ if lab:
     torch.manual_seed(lab.seed("cache"))
     long_gpt = TinyGPT(max_words=512).requires_grad_(False)
     tokens, start = torch.full((1, 512), IDS["the"]), empty_cache(long_gpt)
-    times = measure_cache(long_gpt, next_scores, start, tokens, (16, 64) if lab.fast else (16, 64, 256, 512))
+    times = measure_cache(long_gpt, next_scores, start, tokens, (16, 64, 256, 512))
     for n, found in times.items():
         lab.record(f"cache.bytes.n{n}", found["bytes"])
         for name in ("without", "with"):
