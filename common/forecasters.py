@@ -55,11 +55,12 @@ def looks(model: Transformer, inputs: Tensor) -> Tensor:
 
 
 class Recurrent(nn.Module):
-    """nn.RNN or nn.GRU, and its last state to the next value: (B, T) -> (B,)."""
+    """nn.RNN or nn.GRU, and the top layer's last state to the next value: (B, T) -> (B,)."""
 
-    def __init__(self, kind: type[nn.Module] = nn.RNN, n_hidden: int = 64, *, orthogonal: bool = False):
+    def __init__(self, kind: type[nn.Module] = nn.RNN, n_hidden: int = 64, *, depth: int = 1, orthogonal: bool = False):
         super().__init__()
-        self.layer, self.read_out = kind(1, n_hidden, batch_first=True), nn.Linear(n_hidden, 1)
+        self.layer = kind(1, n_hidden, num_layers=depth, batch_first=True)
+        self.read_out = nn.Linear(n_hidden, 1)
         if orthogonal:
             nn.init.orthogonal_(self.layer.weight_hh_l0)
             nn.init.zeros_(self.layer.bias_hh_l0)

@@ -230,7 +230,8 @@ def test_the_limit_and_the_excess_by_hand(names):
 
 def test_the_card_holds_the_error_of_every_method(names):
     for noise, test in names["tests"].items():
-        assert list(names["card"][noise]) == [*SCORED, "limit"]
+        two_layers = ["rnn_2", "transformer_2"] if noise else []
+        assert list(names["card"][noise]) == [*SCORED, *two_layers, "limit"]
         for name, run in names["runs"][noise].items():
             assert recorded(names, f"sine.noise_{noise:g}.{name}.mse") == pytest.approx(error_on(run.model, test), rel=1e-5)
 
@@ -238,7 +239,7 @@ def test_the_card_holds_the_error_of_every_method(names):
 def test_the_open_training_is_what_fit_does(names):
     test, batches = names["tests"][0.1], names["short_batches"]
     run = fit(lab5.Recurrent, batches, test, lab5.RATES["short"]["rnn"], names["lab"].seed("sine"))
-    assert recorded(names, "depth.rnn") == pytest.approx(run.error, rel=1e-5)
+    assert error_on(names["rnn"], test) == pytest.approx(run.error, rel=1e-5)
     torch.testing.assert_close(list(run.model.parameters()), list(names["rnn"].parameters()))
 
 
@@ -427,6 +428,15 @@ def test_the_wrong_axis_normalises_over_the_queries():
     torch.testing.assert_close(output[:, 0], layer.w_o((expected @ layer.w_v(x))[:, -1]))
 
 
+def test_without_scaling_64_features_are_trained_at_the_rate_of_the_correct_model_too(names):
+    lab, rates = names["lab"], lab5.RATES["mistakes"]
+    batches, test = lab5.sine_batches(0.0, 4, 64, lab.generator("mistakes")), sines(200, 20, 0.0, lab.generator("tests"))
+    for name, rate in (("no_scaling_64", rates["no_scaling_64"]), ("same_rate_64", rates["correct_64"])):
+        run = fit(lab5.mistaken["no_scaling_64"], batches, test, rate, lab.seed("mistakes"))
+        assert recorded(names, f"mistakes.{name}.mse") == pytest.approx(run.error, rel=1e-5)
+    assert rates["no_scaling_64"] < rates["correct_64"]
+
+
 def test_mistakes_differ_from_the_correct_model_in_one_thing():
     models = {name: make() for name, make in lab5.mistaken.items()}
     attention = {name: model.block.attention for name, model in models.items()}
@@ -468,7 +478,7 @@ def card(transformer):
 
 
 class FakeStudy:
-    """Two starts; the RNN is ahead in one of them, two layers in both."""
+    """Two starts; the RNN is ahead of the Transformer in one of them, with two layers in both."""
 
     n = 2
 
@@ -476,8 +486,8 @@ class FakeStudy:
         found = {
             "sine.noise_0.1.rnn.mse": (0.2, 0.3),
             "sine.noise_0.1.transformer.mse": (0.25, 0.25),
-            "depth.rnn": (0.3, 0.3),
-            "depth.two_layers": (0.2, 0.1),
+            "sine.noise_0.1.rnn_2.mse": (0.1, 0.1),
+            "sine.noise_0.1.transformer_2.mse": (0.2, 0.3),
         }
         return found.get(key, ())
 
@@ -490,22 +500,29 @@ def title_of(fig):
 
 
 def test_the_score_card_counts_the_starts():
-    depth = {"rnn": 0.3, "transformer": 0.4, "two_layers": 0.2}
-    title = title_of(figures.draw_scores({0.1: card(0.05)}, depth, 0.1, NO_STUDY))
+    title = title_of(figures.draw_scores({0.1: card(0.05)}, 0.1, NO_STUDY))
     assert "RNN's error is 0.2, that of one Transformer layer 0.05" in title
-    title = title_of(figures.draw_scores({0.1: card(0.05)}, depth, 0.1, FakeStudy()))
-    assert "in 1 of 2 random starts" in title and title.endswith("in 2")
+    title = title_of(figures.draw_scores({0.1: card(0.05)}, 0.1, FakeStudy()))
+    assert "in 1 of 2 random starts with one layer each, in 2 with two layers each" in title
 
 
 def test_a_dot_for_each_start_of_the_study():
-    depth = {"rnn": 0.3, "transformer": 0.4, "two_layers": 0.2}
-    fig = figures.draw_scores({0.1: card(0.05)}, depth, 0.1, FakeStudy())
-    small = [line for ax in fig.axes for line in ax.lines if line.get_markersize() == 3 and len(line.get_xdata()) == 2]
-    assert len(small) == 4
+    fig = figures.draw_scores({0.1: card(0.05) | {"rnn_2": 0.1, "transformer_2": 0.2}}, 0.1, FakeStudy())
+    for ax in fig.axes:  # all methods, and the networks enlarged
+        small = [line for line in ax.lines if line.get_markersize() == 3 and len(line.get_xdata()) == 2]
+        assert len(small) == 4
+
+
+def test_networks_and_limit_are_shown_enlarged_where_there_is_noise():
+    scores = {0.0: card(0.05), 0.1: card(0.05)}
+    *_, enlarged = figures.draw_scores(scores, 0.1, NO_STUDY).axes
+    assert [label.get_text() for label in enlarged.get_yticklabels()] == ["RNN", "Transformer", "limit: fitted sine"]
+    assert enlarged.get_xscale() == "linear"
+    assert len(figures.draw_scores({0.0: card(0.05)}, 0.0, NO_STUDY).axes) == 1
 
 
 def test_the_mistakes_are_compared_at_both_sizes():
-    errors = dict(zip(figures.MISTAKES, (0.1, 0.9, 0.2, 0.4, 0.1, 0.5), strict=True))
+    errors = dict(zip(figures.MISTAKES, (0.1, 0.9, 0.2, 0.4, 0.1, 0.5, 0.6), strict=True))
     title = title_of(figures.draw_mistakes(errors, 10, 8, NO_STUDY))
     assert "by 2 with 8 features a head, by 5 with 64" in title
 
@@ -517,10 +534,11 @@ REQUIRED = {
     *(f"sine.noise_{s}.limit" for s in ("0", "0.1")),
     *(f"recall.period_25.{m}.mse" for m in ("transformer", "rnn", "orthogonal", "gru")),
     *(f"induction.{key}" for key in ("1.accuracy", "2.accuracy", "unseen", "silenced", "gru")),
-    *(f"mistakes.{name}.mse" for name in ("correct", "no_positions", "no_scaling", "wrong_axis")),
+    *(f"mistakes.{name}.mse" for name in ("correct", "no_positions", "no_scaling", "wrong_axis", "same_rate_64")),
     *(f"position.{kind}.{lag}" for kind in ("attention", "hiding") for lag in lab5.SHOWN),
     *(f"sensitivity.{m}.lr_{lr:g}" for m in ("rnn", "transformer") for lr in lab5.NUDGED_RATES),
-    *(f"parameters.{m}" for m in ("transformer", "two_layers", "rnn", "gru")),
+    *(f"parameters.{m}" for m in ("transformer", "transformer_2", "rnn", "rnn_2", "gru")),
+    *(f"sine.noise_0.1.{m}.mse" for m in ("rnn_2", "transformer_2")),
 }
 
 
@@ -529,8 +547,9 @@ def test_required_records_and_a_printed_finding(fast_runs):
     results = json.loads((run.out / "05_results.json").read_text())["results"]
     assert set(results) >= REQUIRED
     assert results["parameters.transformer"]["value"] == 12801 and results["parameters.rnn"]["value"] == 4353
-    printed = " ".join(run.process.stdout.decode("ascii").split())
-    assert f"the RNN by {results['sine.noise_0.1.times_limit.rnn']['value']:.1f} times" in printed
+    rows = [line.split() for line in run.process.stdout.decode("ascii").splitlines()]
+    times = f"{results['sine.noise_0.1.times_limit.rnn']['value']:.1f}"
+    assert any(row[:1] == ["RNN"] and row[-1] == times for row in rows)
 
 
 def test_the_study_reaches_what_the_course_says():

@@ -77,34 +77,48 @@ from week6.figures.sequence_modeling import LABELS, MISTAKES
 # by three ways: as query, among the keys and values, and by the residual `last + attended`.
 #
 # The **recurrent network** reads one number after the other into a state of 64 numbers, and predicts from the last state.
-# Section 3 uses it with a GRU, too, and with another start: `orthogonal` makes the matrix from state to state one that
-# by itself neither shrinks nor stretches the state, so that what came in long ago can still be there. Both classes stand in
-# `common/forecasters.py`.
+# With `depth=2` a second RNN reads the states of the first. Section 3 uses it with a GRU, too, and with another start:
+# `orthogonal` makes the matrix from state to state one that by itself neither shrinks nor stretches the state, so that what
+# came in long ago can still be there. Both classes stand in `common/forecasters.py`.
 #
 # What the flags decide: how each network is made (`networks`), how many values go in, and the noise. And the learning rates.
 # A comparison is fair if each network has the rate that does best for it, in the training in which it is compared. So each
-# training but those of section 4 has its own, from a search in steps of a factor of two.
+# training has its own, from a search in steps of a factor of two.
 # `python 05_sequence_modeling.py --search` repeats it (some minutes).
+#
+# (`partial(Recurrent, depth=2)` is a function: called, it makes a `Recurrent` with depth 2. So each network is new whenever
+# it is trained.)
 
 # %%
 RATES = {
+    # section 1: a short training, the full one without noise, and the full one with noise
+    "short": {"rnn": 8e-3, "transformer": 1.6e-2},
     "quiet": {"rnn": 8e-3, "transformer": 1.6e-2},
-    "noisy": {"rnn": 8e-3, "transformer": 1.6e-2},
-    "short": {"rnn": 8e-3, "transformer": 8e-3, "two_layers": 1.6e-2},
+    "noisy": {"rnn": 8e-3, "rnn_2": 8e-3, "transformer": 1.6e-2, "transformer_2": 1.6e-2},
+    # section 3: a value at a fixed distance, its place varying or fixed; and what followed the same token
     "recall": {"transformer": 8e-3, "rnn": 8e-3, "orthogonal": 2e-3, "gru": 6e-2},
     "fixed place": {"transformer": 1.6e-2},
     "content": {"layers_1": 2e-2, "layers_2": 2e-2, "gru": 4e-2},
+    # section 4
+    "mistakes": {
+        "correct": 3.2e-2,
+        "no_positions": 1.6e-2,
+        "no_scaling": 1.6e-2,
+        "wrong_axis": 3.2e-2,
+        "correct_64": 1.6e-2,
+        "no_scaling_64": 4e-3,
+    },
 }
 n_heads = DEFAULTS["heads"] if "heads" in several else options.heads[0]
 length = DEFAULTS["lengths"] if "lengths" in several else options.lengths[0]
 noise = options.noise[-1]
 make_transformer = partial(Transformer, n_heads, positions=not options.no_positions)
 networks = {"rnn": Recurrent, "transformer": make_transformer}
-deeper = networks | {"two_layers": partial(make_transformer, depth=2)}
+two_layers = {"rnn_2": partial(Recurrent, depth=2), "transformer_2": partial(make_transformer, depth=2)}
 n_test = 200 if lab.fast else 2000  # series to test on
 
 if lab:
-    kept = {name: sum(p.numel() for p in make().parameters()) for name, make in deeper.items()}
+    kept = {name: sum(p.numel() for p in make().parameters()) for name, make in (networks | two_layers).items()}
     lab.record("parameters", kept | {"linear": length})
     lab.say("Parameters: " + ", ".join(f"{LABELS[name]} {n:,.0f}" for name, n in kept.items()) + ".")
     if options.no_positions:
@@ -144,7 +158,8 @@ if lab.section("1. The score card"):
 
 # %% [markdown]
 # The Transformer, on the same series and from the same seed (`fit` in `common/experiments.py` does what you have just seen).
-# Six of the new series: the curve that hides behind the noise, and where each network says it goes.
+# Six of the new series: the curve that hides behind the noise, where each network says it goes, and, as a cross, where the
+# sine goes that fits the 20 values best.
 
 # %%
 if lab:
@@ -157,26 +172,12 @@ if lab:
     lab.figure(fig, "05_sample_sequences")
 
 # %% [markdown]
-# Does a second block help the Transformer?
-
-# %%
-if lab:
-    two = fit(deeper["two_layers"], short_batches, tests[noise], short["two_layers"], seed)
-    found = {"rnn": error_on(rnn, tests[noise]), "transformer": transformer.error, "two_layers": two.error}
-    depth = lab.record("depth", found)
-    lab.say(
-        "Error on new series: RNN {depth.rnn:.4f}, Transformer {depth.transformer:.4f}, with two layers {depth.two_layers:.4f}."
-    )
-    if lab.study:
-        ahead = lab.study.count("depth.rnn", "depth.two_layers", where=lambda rnn, two: two < rnn)
-        lab.say("After this short training two layers are ahead of the RNN in {ahead} of {depth.rnn@n} starts.", ahead=ahead)
-
-# %% [markdown]
 # Is such an error good? Alone it says nothing. Beside the networks stand three **baselines**: predict 0, repeat the last
 # value, and the best linear formula (a weighted sum of the 20 values, fitted to the same training data); and the **limit**:
 # fit the sine itself to each series by non-linear least squares (`curve_fit` in `common/sines.py`) and continue it.
 #
-# Now the full training, on the same data for both. With noise it is longer, for noise has to be averaged out.
+# Now the full training, on the same data for all. With noise it is longer, for noise has to be averaged out, and there each
+# network is trained with a second layer, too.
 
 # %%
 if lab:
@@ -184,7 +185,8 @@ if lab:
     for level, test in tests.items():
         n_steps, size = (6, 64) if lab.fast else (1600, 128) if level else (800, 64)
         batches = sine_batches(level, n_steps, size, lab.generator("training"))
-        runs[level] = fit_all(networks, batches, test, RATES["noisy" if level else "quiet"], seed)
+        made, rates = (networks | two_layers, RATES["noisy"]) if level else (networks, RATES["quiet"])
+        runs[level] = fit_all(made, batches, test, rates, seed)
         fitted[level] = curve_fit(test[0])
         data = tuple(torch.cat(pieces) for pieces in zip(*batches, strict=True))
         errors, key = baselines(data, test) | errors_of(runs[level]), f"sine.noise_{level:g}"
@@ -192,7 +194,9 @@ if lab:
         card[level]["limit"] = lab.record(f"{key}.limit", mse(fitted[level], test[1]))
         for name, run in runs[level].items():
             lab.record_seconds(f"{key}.{name}.training", run.seconds)
-    rows = [[LABELS[name], *(number(errors[name]) for errors in card.values())] for name in card[noise]]
+    rows = [
+        [LABELS[name], *(number(errors[name]) if name in errors else "" for errors in card.values())] for name in card[noise]
+    ]
     lab.table(["mean squared error", *(f"noise {level:g}" for level in card)], rows)
 
 # %% [markdown]
@@ -208,15 +212,13 @@ if lab:
     for level in [level for level in options.noise if level > 0]:
         own = {name: error_on(run.model, (tests[level][0], clean[1])) for name, run in runs[level].items()}
         excess = lab.record(f"sine.noise_{level:g}.excess", own | {"limit": mse(fitted[level], clean[1])})
-        times = lab.record(f"sine.noise_{level:g}.times_limit", {name: excess[name] / excess["limit"] for name in networks})
-        lab.say(
-            f"Noise {level:g}, beyond the noise: the limit is off by {number(excess['limit'], 2)}, the RNN by "
-            f"{times['rnn']:.1f} times that, the Transformer by {times['transformer']:.1f} times."
-        )
+        times = lab.record(f"sine.noise_{level:g}.times_limit", {name: excess[name] / excess["limit"] for name in own})
+        rows = [[LABELS[name], number(excess[name], 2), f"{factor:.1f}"] for name, factor in times.items()]
+        lab.table([f"noise {level:g}, beyond the noise", "error", "times the limit's"], rows)
 
 # %%
 if lab:
-    fig = figures.draw_scores(card, depth, noise, lab.study)
+    fig = figures.draw_scores(card, noise, lab.study)
     lab.figure(fig, "05_performance_comparison")
 
 # %% [markdown]
@@ -367,6 +369,7 @@ if lab:
 # %%
 if lab:
     circuit = content["layers_2"].model
+    # row t of each mask is True but for the token that stands 1 or 2 before t
     hide = {f"hidden.{back}": ~torch.eye(LENGTH, dtype=torch.bool).roll(-back, dims=1) for back in (1, 2)}
     hide |= {"silenced": torch.zeros(LENGTH, LENGTH, dtype=torch.bool)}
     broken = {name: accuracy(partial(circuit, first=mask), seen) for name, mask in hide.items()}
@@ -399,6 +402,9 @@ if lab:
 # How much worse the model gets is measured, not assumed. `MistakenAttention` is multi-head attention with a scale and an axis
 # that can be wrong; both stand in the line of its weights. Lab 1 showed that scaling matters for large $d_k$; here a head has
 # 8 features. So we also give it 64 features for queries and keys, the size in BERT and GPT-2, with scaling and without.
+#
+# Each model has the learning rate that is best for it. The one without scaling and with 64 features is trained a second time,
+# at the rate of the correct model: does the mistake make a worse model, or one that bears a smaller rate only?
 
 # %%
 
@@ -440,16 +446,16 @@ if lab.section("4. Four classic mistakes"):
     n_steps = 4 if lab.fast else 150
     batches = sine_batches(0.0, n_steps, 64, lab.generator("mistakes"))
     test = sines(n_test, length, 0.0, lab.generator("tests"))
-    mistake_runs = fit_all(mistaken, batches, test, dict.fromkeys(mistaken, 1.6e-2), lab.seed("mistakes"))
+    rates, seed = RATES["mistakes"], lab.seed("mistakes")
+    mistake_runs = fit_all(mistaken, batches, test, rates, seed)
+    mistake_runs["same_rate_64"] = fit(mistaken["no_scaling_64"], batches, test, rates["correct_64"], seed)
     mistakes = lab.record("mistakes", {name: {"mse": run.error} for name, run in mistake_runs.items()})
-    worse = dict.fromkeys(mistaken, "")  # in how many starts of the study it is worse than the correct model of its size
-    for name in [name for name in mistaken if lab.study and "correct" not in name]:
+    worse = dict.fromkeys(mistakes, "")  # in how many starts of the study it is worse than the correct model of its size
+    for name in [name for name in mistakes if lab.study and "correct" not in name]:
         keys = [f"mistakes.{other}.mse" for other in (name, "correct_64" if name.endswith("64") else "correct")]
         worse[name] = lab.study.count(*keys, where=lambda wrong, right: wrong > right)
     rows = [[MISTAKES[name], number(found["mse"]), worse[name]] for name, found in mistakes.items()]
-    lab.table(
-        [f"noise 0, {n_steps} steps, one rate for all", "error", f"worse in, of {lab.study.n}" if lab.study else ""], rows
-    )
+    lab.table([f"noise 0, {n_steps} steps", "error", f"worse in, of {lab.study.n}" if lab.study else ""], rows)
     try:
         Transformer(n_heads=5)
     except ValueError as problem:
@@ -517,9 +523,9 @@ if options.search and lab.section("Search: learning rates"):
     g, seed, few = lab.generator("search"), lab.seed("search"), lab.fast
     test = {level: sines(n_test, length, level, g) for level in (0.0, 0.1)}
     trainings = [
+        ("short", networks, sine_batches(0.1, 2 if few else 500, 64, g), test[0.1]),
         ("quiet", networks, sine_batches(0.0, 2 if few else 800, 64, g), test[0.0]),
-        ("noisy", networks, sine_batches(0.1, 2 if few else 1600, 128, g), test[0.1]),
-        ("short", deeper, sine_batches(0.1, 2 if few else 500, 64, g), test[0.1]),
+        ("noisy", networks | two_layers, sine_batches(0.1, 2 if few else 1600, 128, g), test[0.1]),
         ("recall", recall_networks, [waves(64, g) for _ in range(2 if few else 200)], waves(n_test, g)),
         ("fixed place", recall_networks, [waves(64, g, 0) for _ in range(2 if few else 200)], waves(n_test, g, 0)),
         (
@@ -528,6 +534,7 @@ if options.search and lab.section("Search: learning rates"):
             [repeating(64, PERIODS, g) for _ in range(2 if few else 250)],
             repeating(n_test, PERIODS, g),
         ),
+        ("mistakes", mistaken, sine_batches(0.0, 2 if few else 150, 64, g), test[0.0]),
     ]
     for title, made, batches, unseen_data in trainings:
         loss = token_loss if title == "content" else F.mse_loss

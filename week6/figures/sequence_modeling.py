@@ -35,8 +35,9 @@ LABELS = {
     "last": "repeat the last value",
     "linear": "linear formula",
     "rnn": "RNN",
+    "rnn_2": "two-layer RNN",
     "transformer": "Transformer",
-    "two_layers": "Transformer, two layers",
+    "transformer_2": "two-layer Transformer",
     "gru": "GRU",
     "orthogonal": "RNN, orthogonal start",
     "layers_1": "one attention layer",
@@ -44,7 +45,11 @@ LABELS = {
     "limit": "limit: fitted sine",
 }
 STYLES = {name: MODEL_STYLES.get(label, {"color": GREY, "marker": "v", "ls": ":"}) for name, label in LABELS.items()}
-STYLES |= {"two_layers": {"color": SKY, "marker": "D", "ls": "-."}, "orthogonal": {"color": PURPLE, "marker": "^", "ls": "-."}}
+STYLES |= {
+    "transformer_2": {"color": SKY, "marker": "D", "ls": "-."},
+    "orthogonal": {"color": PURPLE, "marker": "^", "ls": "-."},
+}
+STYLES |= {"rnn_2": STYLES["rnn"] | {"marker": "D"}}
 MISTAKES = {
     "correct": "correct",
     "no_positions": "no positions",
@@ -52,6 +57,7 @@ MISTAKES = {
     "wrong_axis": "softmax over the queries",
     "correct_64": "correct, 64 features a head",
     "no_scaling_64": "no scaling, 64 features a head",
+    "same_rate_64": "the same, at the rate of the correct one",
 }
 MISTAKE_STYLES = {
     name: {"color": BLUE if name.startswith("correct") else VERMILLION, "marker": "o" if name.startswith("correct") else "X"}
@@ -113,32 +119,32 @@ def draw_samples(inputs: Tensor, clean: tuple[Tensor, Tensor], predictions: Mapp
     return fig
 
 
-def draw_scores(card: Mapping[float, Values], depth: Values, noise: float, study: Study) -> Figure:
-    """By noise: the error of each method; and `depth`: the errors after a shorter training, with a second layer, too."""
-    keys = [f"sine.noise_{noise:g}.{name}.mse" for name in ("rnn", "transformer")]
-    ahead = study.count(*keys, where=lambda rnn, transformer: rnn < transformer)
-    if ahead is None:
+def draw_scores(card: Mapping[float, Values], noise: float, study: Study) -> Figure:
+    """By noise: the error of each method; and, where there is noise, networks and limit enlarged."""
+    pairs = [[f"sine.noise_{noise:g}.{kind}{layers}.mse" for kind in ("rnn", "transformer")] for layers in ("", "_2")]
+    one, two = (study.count(*keys, where=lambda rnn, transformer: rnn < transformer) for keys in pairs)
+    if one is None:
         rnn, transformer = card[noise]["rnn"], card[noise]["transformer"]
         title = f"Noise {noise:g}: the RNN's error is {number(rnn)}, that of one Transformer layer {number(transformer)}"
     else:
-        deep = study.count("depth.rnn", "depth.two_layers", where=lambda rnn, two: two < rnn)
-        title = (
-            f"Noise {noise:g}: the RNN is ahead of one Transformer layer in {ahead} of {study.n} random starts; "
-            f"after a shorter training two layers are ahead of the one-layer RNN in {deep}"
-        )
-    fig, axes = panels(title, (1,) * (len(card) + 1), size=(6 * len(card) + 6, 4.6))
-    for ax, (level, errors) in zip(axes, card.items(), strict=False):
-        shown = errors if level else {name: error for name, error in errors.items() if name != "limit"}
+        title = f"Noise {noise:g}: the RNN is ahead of the Transformer in {one} of {study.n} random starts with one layer each"
+        title += "" if two is None else f", in {two} with two layers each"
+    shown = [(f"noise {level:g}", level, errors) for level, errors in card.items() if level]
+    if 0 in card:
+        shown = [("noise 0 (the limit is 0)", 0, {n: e for n, e in card[0].items() if n != "limit"}), *shown]
+    if noise:
+        networks = {name: error for name, error in card[noise].items() if name not in ("zero", "last", "linear")}
+        shown += [(f"noise {noise:g}: networks and limit, enlarged", noise, networks)]
+    fig, axes = panels(title, (1,) * len(shown), size=(6 * len(shown), 4.6))
+    for ax, (heading, level, errors) in zip(axes, shown, strict=True):
         keys = {name: f"sine.noise_{level:g}.{name}{'' if name == 'limit' else '.mse'}" for name in errors}
-        rows_of_dots(ax, shown, LABELS, STYLES, keys, study)
-        ax.set_title(f"noise {level:g}" + ("" if level else " (the limit is 0)"))
-    rows_of_dots(axes[-1], depth, LABELS, STYLES, {name: f"depth.{name}" for name in depth}, study)
-    axes[-1].set_title(f"noise {noise:g}, a shorter training for all")
-    for ax in axes:
-        if ax is not axes[-1]:
-            error_axis(ax)
-        ax.set_xlabel("mean squared error")
-    axes[-1].set_xlim(0, 1.3 * axes[-1].get_xlim()[1])
+        rows_of_dots(ax, errors, LABELS, STYLES, keys, study)
+        ax.set(title=heading, xlabel="mean squared error")
+    for ax in axes[: len(card)]:
+        error_axis(ax)
+    for ax in axes[len(card) :]:
+        low, high = ax.get_xlim()
+        ax.set_xlim(low, high + 0.3 * (high - low))
     axes[0].set_xlabel(with_starts("mean squared error", study))
     return fig
 
@@ -286,7 +292,7 @@ def draw_mistakes(errors: Values, n_steps: int, d_head: int, study: Study) -> Fi
     small, large = ratio(errors, "no_scaling", "correct", study), ratio(errors, "no_scaling_64", "correct_64", study)
     starts = f" (median of {study.n} starts)" if study else ""
     sizes = f"by {small:.2g} with {d_head} features a head, by {large:.2g} with 64"
-    title = f"At one learning rate for all, no scaling multiplies the error {sizes}{starts}"
+    title = f"Each at its best learning rate: no scaling multiplies the error {sizes}{starts}"
     fig, (ax,) = panels(title, (1,), size=(13, 5))
     keys = {name: f"mistakes.{name}.mse" for name in errors}
     rows_of_dots(ax, errors, MISTAKES, MISTAKE_STYLES, keys, study)
