@@ -488,6 +488,10 @@ class FakeStudy:
             "sine.noise_0.1.transformer.mse": (0.25, 0.25),
             "sine.noise_0.1.rnn_2.mse": (0.1, 0.1),
             "sine.noise_0.1.transformer_2.mse": (0.2, 0.3),
+            "mistakes.correct.mse": (0.1, 0.2),
+            "mistakes.no_scaling.mse": (0.2, 0.1),
+            "mistakes.correct_64.mse": (0.1, 0.1),
+            "mistakes.no_scaling_64.mse": (0.2, 0.2),
         }
         return found.get(key, ())
 
@@ -525,6 +529,8 @@ def test_the_mistakes_are_compared_at_both_sizes():
     errors = dict(zip(figures.MISTAKES, (0.1, 0.9, 0.2, 0.4, 0.1, 0.5, 0.6), strict=True))
     title = title_of(figures.draw_mistakes(errors, 10, 8, NO_STUDY))
     assert "by 2 with 8 features a head, by 5 with 64" in title
+    title = title_of(figures.draw_mistakes(errors, 10, 8, FakeStudy()))
+    assert "worse in 1 of 2 random starts with 8 features a head, in 2 with 64" in title
 
 
 # --- the whole lab --------------------------------------------------------------------------------------------------
