@@ -590,7 +590,7 @@ def test_several_values_are_compared_and_nothing_else_is_done(flags, written, sa
     assert "Written to" in printed
 
 
-def test_cells_compare_several_values_too_and_skip_the_sections(tmp_path, capsys, monkeypatch):
+def test_cells_compare_several_values_too_and_skip_the_sections(capsys, monkeypatch):
     monkeypatch.chdir(ROOT / "week6")
     monkeypatch.setenv("LAB_FLAGS", "--fast --lengths 3 5")
     monkeypatch.setattr("matplotlib.pyplot.show", lambda: None)
