@@ -486,6 +486,8 @@ def test_the_tasks_can_be_done(page, browser):
     assert "It holds" in browser.text("[data-task='2'] .answer")
     browser.run("show_sentence('the cat near the dogs are very cute', 5)")  # here the model is right
     assert "not correct" in browser.text("[data-task='2'] .answer")
+    browser.run("show_sentence('near the dogs the cat is', 5)")  # as while one types
+    assert "not finished" in browser.text("[data-task='2'] .answer") and browser.run("progress.fooled") is None
     browser.run("document.querySelectorAll('details').forEach((hint) => { hint.open = true; })")
     browser.click("[data-example='2']")
     assert "Fooled" in browser.text("[data-task='2'] .answer")

@@ -46,6 +46,9 @@ function mirror_of(state) {
   return is_correct(words) ? { ...state, words } : null;
 }
 
+// Whether nothing follows the hidden present verb: so it is while one types, and it is no sentence of the language.
+const is_unfinished = (state) => verb_forms(state) !== null && state.hidden === state.words.length - 1;
+
 // {right, wrong}: the form of the hidden verb, and the other; null if no present verb is hidden.
 function verb_forms({ words, hidden }) {
   const forms = COURSE.verbs.find((pair) => pair.includes(words[hidden]));
@@ -74,6 +77,7 @@ function judge_fooled(state, trained) {
   const forms = state.hidden === null ? null : verb_forms(state);
   if (forms === null) return { key: "task_2_not_verb" };
   if (!has_changes(state, {})) return { key: "task_2_switches" };
+  if (is_unfinished(state)) return { key: "unfinished" };
   const subject = state.words[subject_of(state.words)];
   if (subject === undefined) return { key: "task_2_no_subject" };
   if (!is_correct(state.words)) return { key: "task_2_wrong_sentence", values: { subject } };
@@ -86,6 +90,7 @@ function judge_fooled(state, trained) {
 function judge_order(state, { now, trained }) {
   if (!has_changes(state, { positions: false })) return { key: "task_3_switches" };
   if (state.hidden === null) return { key: "task_3_no_gap" };
+  if (is_unfinished(state)) return { key: "unfinished" };
   const word = state.words[state.hidden];
   const [before, after] = [trained, now].map(({ probabilities }) => fixed(probabilities[IDS.get(word)]));
   const values = { word, sentence: gapped(state), before, after };
@@ -158,8 +163,11 @@ function example_of(number) {
 
 // --- drawing ---
 
+let first_example = null; // of task 1; kept, for finding it takes many questions to the model
+
 // The parts that stay, so that an opened hint stays open.
 function make_tasks() {
+  first_example = example_of(1);
   const button = (text, data) => element("button", { type: "button", "data-text": text, ...data });
   for (const number of [1, 2, 3]) {
     const name = element("span", { "data-text": `task_${number}_title` });
@@ -180,7 +188,7 @@ function make_tasks() {
 function tools(number, button) {
   if (number === 2) return [button("all_words", { "data-to": "all-words" })];
   if (number === 3) return [];
-  const sentence = element("button", { type: "button", "data-example": 1, lang: "en" }, gapped(example_of(1)));
+  const sentence = element("button", { type: "button", "data-example": 1, lang: "en" }, gapped(first_example));
   const claims = element("div", { class: "claims", role: "group", "aria-labelledby": "claim" });
   claims.append(element("p", { id: "claim", "data-text": "task_1_ask" }));
   for (const head of head_numbers()) {
@@ -193,7 +201,7 @@ function tools(number, button) {
 
 function draw_tasks({ now, trained }) {
   const done = { 1: false, 2: progress.fooled !== null, 3: progress.falls !== null && progress.stays !== null };
-  by_id("hint-1").textContent = say("task_1_hint", verb_forms(example_of(1)));
+  by_id("hint-1").textContent = say("task_1_hint", verb_forms(first_example));
   by_id("task-2").textContent = say("task_2", { percent: (100 * COURSE.heads.accuracy).toFixed(1) });
 
   const claim = progress.claim === null ? null : judge_claim(progress.claim);

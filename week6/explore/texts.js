@@ -125,6 +125,7 @@ const TEXTS = {
     task_3_switches: "Switch positions off, and leave all other switches as trained.",
     task_3_no_gap: "Hide a word.",
     open: "not found yet",
+    unfinished: "The sentence is not finished: something has to follow its verb.",
 
     changed_heads: "head {heads} silenced",
     changed_positions: "no positions",
@@ -262,6 +263,7 @@ const TEXTS = {
     task_3_switches: "위치 정보를 끄고 다른 스위치는 학습할 때 그대로 두세요.",
     task_3_no_gap: "단어를 하나 가리세요.",
     open: "아직 찾지 못함",
+    unfinished: "문장이 끝나지 않았습니다. 동사 뒤에 무엇이든 더 있어야 합니다.",
 
     changed_heads: "head {heads} 끔",
     changed_positions: "위치 정보 없음",
