@@ -10,14 +10,27 @@ import pytest
 import torch
 
 from browser import FLAGS, Browser, find_browser
-from common.toy_language import IDS, MASK, VOCABULARY, MaskedWordModel, encode, train_masked_words
+from common.toy_language import (
+    COPULA,
+    DETERMINERS,
+    IDS,
+    MASK,
+    OBJECTS,
+    PLACES,
+    SKILLS,
+    VERBS,
+    VOCABULARY,
+    MaskedWordModel,
+    encode,
+    train_masked_words,
+)
 from conftest import ROOT, run_script
-from week6.explore.page import PRESETS, SCRIPTS, compute, explore_page, read, record_cases, rounded
+from week6.explore.page import PRESETS, SCRIPTS, WORD_GROUPS, compute, explore_page, read, record_cases, rounded
 
 OUTPUTS = ROOT / "week6" / "outputs"
 needs_browser = pytest.mark.skipif(find_browser() is None, reason="there is no Chromium or Chrome here that can be driven")
 MAX_BYTES = 300_000
-SENTENCE, GAP = PRESETS[0]
+SENTENCE, GAP, _ = PRESETS[0]
 
 
 def some_model(n_heads: int = 4) -> MaskedWordModel:
@@ -97,10 +110,25 @@ def test_both_languages_say_the_same_things():
         assert sorted(re.findall(r"\{\w+\}", text)) == sorted(re.findall(r"\{\w+\}", korean[key])), key
         assert re.search("[가-힣]", korean[key]) or not re.search("[a-z] [a-z]", text) or key == "changed_causal", key
     used = "".join(read(name) for name in (*SCRIPTS, "page.html") if name != "texts.js")
-    unused = [
-        key for key in english if key not in used and not re.fullmatch(r"task_\d(_title|_hint)?|task_3_\w+|effect\w*", key)
-    ]
+    by_pattern = r"task_\d(_title|_hint)?|task_3_\w+|effect\w*|group_\w+|skill_\w+"
+    unused = [key for key in english if key not in used and not re.fullmatch(by_pattern, key)]
     assert unused == []
+
+
+def test_each_preset_hides_a_word_that_takes_its_skill():
+    words = {
+        "agreement": [*COPULA, *(form for forms in VERBS for form in forms[:2])],
+        "determiner": DETERMINERS,
+        "preposition": PLACES,
+        "object": OBJECTS,
+    }
+    assert {skill for *_, skill in PRESETS} == set(SKILLS)
+    assert [preset for preset in PRESETS if preset[0].split()[preset[1]] not in words[preset[2]]] == []
+
+
+def test_the_list_of_words_has_each_word_once():
+    listed = [word for words in WORD_GROUPS.values() for word in words]
+    assert sorted(listed) == sorted(word for word in VOCABULARY if not word.startswith("<"))
 
 
 def test_the_lab_writes_the_page_whole_or_not_at_all(tmp_path, monkeypatch):
@@ -263,9 +291,10 @@ def test_by_keyboard_alone(page, browser):
     assert browser.run("state.hidden") == len(SENTENCE.split()) - 1
     browser.press(" ")  # show it again
     assert browser.run("state.hidden") is None and effect(browser) == "No word is hidden."
-    browser.press("ArrowLeft", "ArrowLeft", "Enter", "Tab")
+    browser.press("ArrowLeft", "ArrowLeft", "Enter")
     assert browser.run("state.words[state.hidden]") == "is"
-    assert browser.run("document.activeElement.id") == "positions"
+    while browser.run("document.activeElement.id") != "positions":  # past the list of words and the tasks, both folded
+        browser.press("Tab")
     browser.press(" ", "Tab", " ", "Tab", "ArrowRight")
     assert browser.run("[state.positions, state.causal, state.factor > 1]") == [False, True, True]
     browser.press("Tab", "Tab", " ")
@@ -311,11 +340,85 @@ def test_typing_completes_and_corrects(page, browser):
     assert browser.run("by_id('typed').value") == "the milk " and browser.run("state.words.join(' ')") == "the milk"
     browser.press(*"is", "Enter", " ", *"cuet", "Tab")
     assert browser.text("#problem").startswith("“cuet” is not in the toy language. Near it:")
-    assert browser.run("state.words.join(' ')") == "the milk is"  # the last whole sentence stays
+    assert browser.run("state.words.join(' ')") == "the milk is"  # the last whole sentence stays, and is marked as old
+    assert "is still the old sentence" in browser.text("#words-help") and "not shown yet" in effect(browser)
+    assert float(browser.run("getComputedStyle(by_id('bars')).opacity")) < 0.5
     browser.press("Enter") if browser.run("document.activeElement.textContent") == "cute" else browser.click("#problem button")
     assert browser.run("state.words.join(' ')") == "the milk is cute" and browser.text("#problem") == ""
+    assert "Click a word" in browser.text("#words-help") and float(browser.run("getComputedStyle(by_id('bars')).opacity")) == 1
+    browser.run("type('teh milk is cuet')")
+    assert "“teh”" in browser.text("#problem") and "“cuet”" in browser.text("#problem")
+    browser.click("[data-back]")
+    assert browser.run("[typed.value, by_id('problem').textContent]") == ["the milk is cute", ""]
     browser.run("by_id('typed').value = 'the ' + 'very '.repeat(16); read_typed()")
     assert "2 to 16 words; this has 17" in browser.text("#problem")
+
+
+@needs_browser
+def test_typing_leaves_a_word_hidden(page, browser):
+    browser.open(page)
+    gap = "[state.hidden, state.words[state.hidden]]"
+    browser.run("by_id('typed').focus(); by_id('typed').select()")
+    browser.press(*"the dogs near the cat are")
+    assert browser.run(gap) == [5, "are"]  # the last word, all along
+    browser.click("[data-word='1']")
+    browser.run("type('the dogs near the cat are old')")
+    assert browser.run(gap) == [1, "dogs"]  # one's own gap stays
+    browser.run("type('the small dogs near the cat are old')")
+    assert browser.run(gap) == [2, "dogs"]  # and moves with its word
+    browser.click("[data-word='2']")
+    assert browser.run("state.hidden") is None
+    browser.run("type('the small dogs near the cat are cute')")
+    assert browser.run(gap) == [7, "cute"]
+
+
+@needs_browser
+def test_a_sentence_can_be_put_together_from_the_list_of_words(page, browser):
+    browser.open(page)
+    browser.run("by_id('all-words').open = true")
+    browser.click("#empty")
+    for word in ["the", "dogs", "sit"]:
+        browser.click(f"[data-insert='{word}']")
+    assert browser.run("[typed.value.trim(), state.words.join(' ')]") == ["the dogs sit"] * 2
+    browser.run("typed.setSelectionRange(4, 4)")
+    browser.click("[data-insert='small']")
+    assert browser.run("state.words.join(' ')") == "the small dogs sit"
+
+
+@needs_browser
+def test_the_tick_at_the_hidden_word_is_for_the_first_guess(trained, page, browser):
+    browser.open(page)
+    assert browser.text("#bars .tag") == "✓ the hidden word: the first guess"
+    browser.run("show_sentence('the cat sat on the mat', 2)")
+    order = compute(rounded(trained), masked_tokens("the cat sat on the mat", 2))[0][2].argsort(descending=True).tolist()
+    rank = order.index(IDS["sat"]) + 1
+    assert rank > 1 and browser.text("#bars .tag") == f"the hidden word: number {rank} of the guesses"
+
+
+def masked_tokens(sentence: str, at: int) -> torch.Tensor:
+    tokens = encode([sentence.split()])[0][0]
+    tokens[at] = IDS[MASK]
+    return tokens
+
+
+@needs_browser
+def test_weights_can_be_told_apart(page, browser):
+    browser.open(page)
+    numbers = "[...document.querySelectorAll('[data-head=\"1\"] .numbers text')].map((text) => text.textContent)"
+    weights = browser.run("answer.now.weights[1].flat()")
+    assert browser.run(numbers) == ["" if w < 0.005 else f"{w:.2f}".removeprefix("0") for w in weights]
+    browser.point("[data-head='2'] .cells rect[x='3'][y='5']")
+    assert browser.text("[data-head='1'] + .cell").endswith(f"→ we: {weights[5 * 9 + 3]:.2f}")
+    browser.run(f"show_sentence('today {SENTENCE} very', 7)")
+    assert browser.run(numbers) == []  # no room
+    cells = "[...document.querySelectorAll('[data-head=\"1\"] .cells rect')]"
+    fills = f"{cells}.map((cell) => COURSE.viridis.indexOf(cell.getAttribute('fill')))"
+    weights = browser.run("answer.now.weights[1].flat()")
+    assert max(browser.run(fills)) == round(255 * max(weights)) < 255 and browser.text("#scale-end") == "1"
+    browser.click("#stretched")
+    assert max(browser.run(fills)) == 255 and browser.text("#scale-end") == "the largest weight of the head"
+    assert browser.text(".card:nth-child(2) .most") == f"yellow = {max(weights):.2f}"
+    assert "colours=stretched" in browser.run("link_of(state)") and browser.run("state_of(link_of(state)).stretched")
 
 
 @needs_browser
@@ -367,16 +470,24 @@ def test_a_link_that_makes_no_sense_is_as_good_as_none(link, page, browser):
 def test_the_tasks_can_be_done(page, browser):
     browser.open(page)
     named = browser.run("head_numbers().filter((h) => judge_head(h).named)")
+    browser.run("document.querySelectorAll('.task').forEach((task) => { task.open = true; })")
     for claim in ["none", *range(4)]:
         browser.click(f"[data-claim='{claim}']")
         right = claim in named or (claim == "none" and not named)
+        said = browser.text("[data-task='1'] .answer")
         assert browser.run("document.querySelector('[data-task=\"1\"]').classList.contains('is-done')") == right
-        assert browser.run("document.querySelectorAll('.answer tbody tr').length") == 4
+        assert browser.run("document.querySelectorAll('.answer tbody tr').length") == (4 if right else 0)
+        assert right or all(f"ead {head}" not in said for head in range(4) if head != claim)  # tells of no other head
+        if claim != "none":
+            looks, needed = browser.run(f"(({{ looks, needed }}) => [looks, needed])(judge_head({claim}))")
+            assert [line[0] for line in said.split("\n")[:3:2]] == ["✓" if test else "✗" for test in (looks, needed)]
     assert "○ no longer first" in browser.text("[data-task='3'] .answer")
     browser.run("show_sentence('the cat near the dogs is very cute', 5)")
     assert "It holds" in browser.text("[data-task='2'] .answer")
     browser.run("show_sentence('the cat near the dogs are very cute', 5)")  # here the model is right
     assert "not correct" in browser.text("[data-task='2'] .answer")
+    browser.run("show_sentence('near the dogs the cat is', 5)")  # as while one types
+    assert "not finished" in browser.text("[data-task='2'] .answer") and browser.run("progress.fooled") is None
     browser.run("document.querySelectorAll('details').forEach((hint) => { hint.open = true; })")
     browser.click("[data-example='2']")
     assert "Fooled" in browser.text("[data-task='2'] .answer")
@@ -384,11 +495,80 @@ def test_the_tasks_can_be_done(page, browser):
     assert browser.run("JSON.stringify(changes_of(state))") == browser.run(
         "JSON.stringify({ ...AS_TRAINED, positions: false })"
     )
+    browser.run("show_sentence('the cat near the dogs is very cute', 5)")  # the same words as in the example: one is luck
+    assert "○ still first" in browser.text("[data-task='3'] .answer")
     browser.run("show_sentence('the girl is very old', 2)")
     answer = browser.text("[data-task='3'] .answer")
     assert "✓ no longer first" in answer and "✓ still first" in answer
     browser.click(f"[data-claim='{named[0] if named else 'none'}']")
     assert browser.run("document.querySelectorAll('.is-done').length") == 3
+
+
+@needs_browser
+def test_a_word_that_is_right_by_luck_does_not_count(page, browser):
+    """Without positions the model cannot tell a sentence from its mirror, so that at most one of them can be right."""
+    browser.open(page)
+    mirrors = {  # sentence and gap: the sentence in which the same words ask for another
+        ("the cat near the dogs is cute", 5): "the dogs near the cat are cute",
+        ("the mice which the dog chased eat the cheese", 6): "the dog which the mice chased eats the cheese",
+        ("near the dogs the cat is old", 5): "near the cat the dogs are old",
+        ("these birds near the girl sat", 0): "this girl near the birds sat",
+        ("this cat near the dogs is cute", 5): None,  # "this" tells which noun is the subject
+        ("the cat near the girl is cute", 5): None,
+        ("the cat near the dogs is cute", 6): None,
+        ("the girl is very old", 2): None,
+    }
+    found = {
+        case: browser.run(
+            f"(mirror_of({{ ...state, words: {json.dumps(case[0].split())}, hidden: {case[1]} }})?.words ?? null)?.join(' ')"
+        )
+        for case in mirrors
+    }
+    assert found == mirrors
+    sure = "{ trained: { probabilities: p }, now: { probabilities: p } }"  # a model that guesses "is" in any case
+    browser.run("show_sentence('the cat near the dogs is cute', 5); update({ positions: false })")
+    judged = browser.run(
+        f"(() => {{ const p = Array(IDS.size).fill(0); p[IDS.get('is')] = 1; ask = () => ({sure}); observe(state, ask());"
+        "draw_tasks(ask()); return judge_order(state, ask()).key; })()"
+    )
+    assert judged == "task_3_luck" and browser.run("progress.stays") is None
+    browser.run("document.querySelector('[data-task=\"3\"]').open = true")
+    assert "the dogs near the cat ▢ cute" in browser.text("[data-task='3'] .answer")
+
+
+@needs_browser
+def test_reset_clears_the_tasks_too(page, browser):
+    browser.open(page)
+    browser.run("document.querySelectorAll('details').forEach((part) => { part.open = true; })")
+    for example in (1, 2, 3):
+        browser.click(f"[data-example='{example}']")
+    browser.click("[data-claim='none']")
+    assert browser.run("progress.falls !== null && progress.claim === 'none'")
+    browser.click("#reset")
+    assert browser.run("JSON.stringify(progress)") == browser.run("JSON.stringify(NOTHING_FOUND)")
+    assert browser.run("document.querySelectorAll('.is-done, [data-claim][aria-pressed=true]').length") == 0
+    assert "tasks" in effect(browser)
+
+
+@needs_browser
+def test_the_tasks_are_near_the_sentence(page, browser, tmp_path):
+    browser.screenshot(tmp_path / "page.png", 390)
+    browser.open(page)
+    assert browser.run("by_id('sentence').nextElementSibling.id") == "tasks"
+    assert browser.run("by_id('tasks').getBoundingClientRect().height") < 300  # folded
+    browser.run("document.querySelector('[data-task=\"3\"] summary').focus()")
+    browser.press("Enter")
+    browser.click("[data-task='3'] .up")
+    assert browser.run("document.activeElement.id") == "typed"
+    assert browser.run("Math.abs(by_id('sentence').getBoundingClientRect().top)") < 2
+    browser.screenshot(tmp_path / "page.png", 1400)
+    browser.open(page)
+    assert browser.run("by_id('tasks').previousElementSibling.localName") == "main"
+    assert browser.run("document.querySelectorAll('.task[open]').length") == 3
+    widths = "[...document.querySelectorAll('.claims button')].map((button) => button.getBoundingClientRect().x)"
+    before = browser.run(widths)
+    browser.click("[data-claim='1']")
+    assert browser.run(widths) == before  # nothing jumps
 
 
 @needs_browser

@@ -21,7 +21,7 @@ function answer_and_draw() {
   draw_heads(answer);
   draw_path(answer);
   draw_tasks(answer);
-  draw_effect(answer);
+  draw_old();
 }
 
 // --- the sentence: typed, picked, hidden ---
@@ -35,24 +35,46 @@ function read_typed() {
   const unknown = words.filter((word) => !WORDS.includes(word));
   draw_completions();
   const being_typed = completions.hidden ? null : word_at_caret().word;
-  draw_problem(words, unknown.find((word) => word !== being_typed));
-  if (is_sentence(words)) {
-    const same = words[state.hidden] === state.words[state.hidden];
-    if (words.join(" ") === state.words.join(" ")) return;
-    update({ words, hidden: same ? state.hidden : null, query: null, key: null });
-  }
+  draw_problem(words, unknown.filter((word) => word !== being_typed));
+  if (is_sentence(words) && is_old()) update({ words, hidden: gap_in(words), query: null, key: null });
+  draw_old();
+}
+
+let gap_follows = false; // whether typing has put the gap; it then stays at the last word
+
+// Where the gap is in new words: at the same word if that is still there, else at the last.
+function gap_in(words) {
+  const { hidden } = state;
+  const from_end = words.length - (state.words.length - hidden); // its place if words were put in before it
+  const stays = hidden !== null && !gap_follows;
+  const kept = stays ? [hidden, from_end].find((i) => words[i] === state.words[hidden]) : undefined;
+  gap_follows = kept === undefined;
+  return kept ?? words.length - 1;
+}
+
+// Whether the page still shows the sentence before, because what is typed is not one.
+const is_old = () => split_words(typed.value).join(" ") !== state.words.join(" ");
+
+function draw_old() {
+  const help = by_id("words-help");
+  document.body.classList.toggle("old", is_old());
+  help.dataset.text = is_old() ? "old_sentence" : "words_help";
+  help.textContent = say(help.dataset.text);
+  draw_effect(answer);
 }
 
 function draw_problem(words, unknown) {
   const problem = by_id("problem");
   problem.replaceChildren();
-  if (unknown !== undefined) {
-    const attributes = { type: "button", "data-replace": unknown, lang: "en" };
-    const near = neighbours(unknown).map((word) => element("button", attributes, word));
-    problem.append(say("unknown", { word: unknown }), ...near);
-  } else if (words.length < 2 || words.length > COURSE.max_words) {
-    problem.append(say("length", { most: COURSE.max_words, n: words.length }));
+  for (const word of new Set(unknown)) {
+    const attributes = { type: "button", "data-replace": word, lang: "en" };
+    const near = neighbours(word).map((known) => element("button", attributes, known));
+    problem.append(element("span", {}, say("unknown", { word }), ...near));
   }
+  if (words.length < 2 || words.length > COURSE.max_words) {
+    problem.append(say("length", { most: COURSE.max_words, n: words.length }));
+  } else if (unknown.length === 0) return;
+  problem.append(element("button", { type: "button", "data-back": true }, say("take_back")));
 }
 
 // The four known words that are reached with the fewest changed letters.
@@ -133,24 +155,45 @@ completions.addEventListener("pointerdown", (event) => {
 // A word that is no longer being typed has to be a known one.
 function read_typed_problem() {
   const words = split_words(typed.value);
-  draw_problem(words, words.find((word) => !WORDS.includes(word)));
+  draw_problem(words, words.filter((word) => !WORDS.includes(word)));
 }
 
+// The field keeps the focus: leaving it draws the buttons anew, and the one that was pressed would be gone before its click.
+by_id("problem").addEventListener("mousedown", (event) => event.preventDefault());
 by_id("problem").addEventListener("click", (event) => {
   const unknown = event.target.dataset.replace;
-  if (unknown === undefined) return;
-  typed.value = split_words(typed.value).map((word) => (word === unknown ? event.target.textContent : word)).join(" ");
-  typed.focus();
+  const mended = split_words(typed.value).map((word) => (word === unknown ? event.target.textContent : word));
+  if (!event.target.matches("button")) return;
+  typed.focus(); // first, for the button is about to go
+  type((unknown === undefined ? state.words : mended).join(" "));
+});
+
+// Put a text into the field, as if it were typed.
+function type(text) {
+  typed.value = text;
   read_typed();
   show_completions(false);
+  read_typed_problem();
+}
+
+by_id("all-words").addEventListener("click", (event) => {
+  const word = event.target.dataset.insert;
+  if (event.target.id === "empty") type("");
+  if (word === undefined) return;
+  const [before, after] = [typed.value.slice(0, typed.selectionStart), typed.value.slice(typed.selectionEnd)];
+  const start = `${before.trimEnd()} ${word} `.trimStart();
+  type(start + after.trimStart());
+  typed.setSelectionRange(start.length, start.length); // the next word goes behind this one
 });
 
 by_id("preset").addEventListener("change", (event) => {
   if (event.target.value === "") return;
-  show_sentence(...COURSE.presets[event.target.value]);
+  const [sentence, hidden] = COURSE.presets[event.target.value];
+  show_sentence(sentence, hidden);
 });
 
 function show_sentence(sentence, hidden) {
+  gap_follows = false;
   typed.value = sentence;
   by_id("problem").replaceChildren();
   update({ words: sentence.split(" "), hidden, query: null, key: null });
@@ -159,6 +202,7 @@ function show_sentence(sentence, hidden) {
 by_id("words").addEventListener("click", (event) => {
   const word = word_at(event.target);
   if (word === null) return;
+  gap_follows = false;
   update({ hidden: state.hidden === word ? null : word, query: state.hidden === word ? word : null, key: null });
 });
 by_id("words").addEventListener("keydown", (event) => {
@@ -176,16 +220,18 @@ by_id("words").addEventListener("focusout", () => point_at(null));
 
 // --- looking: under the pointer, and chosen ---
 
-function point_at(word) {
-  if (pointed === word) return;
-  pointed = word;
+function point_at(word, key = null) {
+  if (pointed === word && pointed_key === key) return;
+  [pointed, pointed_key] = [word, key];
   draw_pointed(answer);
 }
 
 const word_at = (target) => (target.dataset.word === undefined ? null : Number(target.dataset.word));
-for (const [box, found_at] of [[by_id("words"), word_at], [by_id("cards"), (target) => cell_at(target).query]]) {
+const at_word = (target) => ({ query: word_at(target), key: null });
+for (const [box, found_at] of [[by_id("words"), at_word], [by_id("cards"), cell_at]]) {
   box.addEventListener("pointerover", (event) => {
-    if (event.pointerType === "mouse") point_at(found_at(event.target)); // a finger does not hover
+    const { query, key } = found_at(event.target);
+    if (event.pointerType === "mouse") point_at(query, key); // a finger does not hover
   });
   box.addEventListener("pointerleave", () => point_at(null));
 }
@@ -217,9 +263,13 @@ by_id("positions").addEventListener("change", (event) => update({ positions: eve
 by_id("causal").addEventListener("change", (event) => update({ causal: event.target.checked }));
 by_id("factor").addEventListener("input", (event) => update({ factor: FACTORS[event.target.value] }));
 
+by_id("stretched").addEventListener("change", (event) => update({ stretched: event.target.checked }));
+
 by_id("reset").addEventListener("click", () => {
+  Object.assign(progress, NOTHING_FOUND);
   start_with(first_state());
   update({});
+  by_id("effect").textContent = say("all_reset");
 });
 
 by_id("language").addEventListener("click", () => {
@@ -240,10 +290,8 @@ by_id("copy").addEventListener("click", async () => {
   }
 });
 
-by_id("to-tasks").addEventListener("click", () => by_id("tasks").scrollIntoView());
-
 by_id("task-list").addEventListener("click", (event) => {
-  const { claim, example } = event.target.closest("button")?.dataset ?? {};
+  const { claim, example, to } = event.target.closest("button")?.dataset ?? {};
   if (claim !== undefined) {
     progress.claim = claim === "none" ? "none" : Number(claim);
     draw_tasks(answer);
@@ -251,8 +299,23 @@ by_id("task-list").addEventListener("click", (event) => {
   if (example !== undefined) {
     start_with(example_of(example));
     update({});
+    by_id("sentence").scrollIntoView({ block: "nearest" });
+  }
+  if (to === "all-words") by_id("all-words").open = true;
+  if (to !== undefined) {
+    by_id(to).scrollIntoView();
+    by_id(to).querySelector("summary, input").focus({ preventScroll: true });
   }
 });
+
+// Beside everything where there is room, else right below the sentence and folded. The order for the Tab key follows.
+const wide = matchMedia("(min-width: 1150px)"); // as in style.css
+function place_tasks() {
+  if (wide.matches) document.querySelector("main").after(by_id("tasks"));
+  else by_id("sentence").after(by_id("tasks"));
+  for (const task of document.querySelectorAll(".task")) task.open = wide.matches;
+}
+wide.addEventListener("change", place_tasks);
 
 // --- start ---
 
@@ -267,14 +330,17 @@ function open_link() {
 
 function start_with(new_state) {
   state = new_state;
+  gap_follows = false;
   typed.value = state.words.join(" ");
   by_id("problem").replaceChildren();
   draw_texts();
   answer_and_draw();
 }
 
+make_word_groups();
 make_heads();
 make_tasks();
+place_tasks();
 for (const box of document.querySelectorAll("input[data-silence]")) {
   const head = Number(box.dataset.silence);
   box.addEventListener("change", () =>

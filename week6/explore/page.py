@@ -21,12 +21,17 @@ from common.attention import causal_mask
 from common.heads import silenced
 from common.plotting import BLUE, GREY, ORANGE, SKY, VERMILLION
 from common.toy_language import (
+    ADJECTIVES,
     BEINGS,
     COPULA,
     DETERMINERS,
     IDS,
     MASK,
     MAX_WORDS,
+    OBJECTS,
+    PLACES,
+    PRONOUNS,
+    RELATIVE_VERBS,
     VERBS,
     VOCABULARY,
     MaskedWordModel,
@@ -38,16 +43,25 @@ from common.toy_language import (
 
 HERE = Path(__file__).resolve().parent
 SCRIPTS = ("model.js", "check.js", "texts.js", "state.js", "view.js", "tasks.js", "page.js")
-PRESETS = (  # a sentence and the word that is hidden in it; the page starts with the first
-    ("the cat which we found yesterday is very cute", 6),
-    ("the cat near the dogs is very cute", 5),
-    ("the mice which the dog chased eat the cheese", 6),
-    ("today the girl near the birds writes the letter", 6),
-    ("this bird which the girls saw drinks the milk", 0),
-    ("these old dogs sleep in the house", 4),
-    ("the cat sat on the mat", 3),
-    ("the boy drinks the milk", 4),
+PRESETS = (  # a sentence, the word hidden in it, and the skill that filling this gap takes; the page starts with the first
+    ("the cat which we found yesterday is very cute", 6, "agreement"),
+    ("the cat near the dogs is very cute", 5, "agreement"),
+    ("the mice which the dog chased eat the cheese", 6, "agreement"),
+    ("today the girl near the birds writes the letter", 6, "agreement"),
+    ("this bird which the girls saw drinks the milk", 6, "agreement"),
+    ("these old dogs sleep in the house", 0, "determiner"),
+    ("the cat sat on the mat", 3, "preposition"),
+    ("the boy drinks the milk", 4, "object"),
 )
+WORD_GROUPS = {  # all words, as the page lists them
+    "beings": [form for forms in BEINGS for form in forms],
+    "verbs": [*COPULA, *(form for forms in VERBS for form in forms)],
+    "small_words": ["the", *DETERMINERS, "very", "near", *PLACES, "which", "today", "yesterday"],
+    "adjectives": [*ADJECTIVES],
+    "objects": OBJECTS,
+    "places": [place for places in PLACES.values() for place in places],
+    "finders": [*PRONOUNS, *RELATIVE_VERBS],
+}
 CHANGES = (  # what is done to the model in the recorded cases, by the names in model.js; every head is silenced once more
     {},
     {"silenced_heads": [0]},
@@ -112,7 +126,7 @@ def record_cases(model: MaskedWordModel, seed: int) -> list[dict]:
     changes = [*CHANGES, {"factor": model.block.attention.d_head**0.5}]  # the last: not divided by sqrt(d_head)
     changes += [{"silenced_heads": [head]} for head in range(1, n_heads)]
     changes += [{"silenced_heads": list(range(0, n_heads, 2))}, {"silenced_heads": list(range(n_heads))}]
-    texts = [text.split() for text, _ in PRESETS]
+    texts = [text.split() for text, *_ in PRESETS]
     texts += [sentence.words for sentence in sentences(2 * len(changes) - len(texts), seed, held_out=True)]
     cases = []
     for number, words in enumerate(texts):
@@ -161,6 +175,7 @@ def build_page(model: MaskedWordModel, cases: list[dict], heads: dict, *, fast: 
         "determiners": DETERMINERS,
         "verbs": [COPULA, *(forms[:2] for forms in VERBS)],  # singular, plural
         "presets": PRESETS,
+        "word_groups": WORD_GROUPS,
         "heads": heads,
         "fast": fast,
         "viridis": [to_hex(colormaps["viridis"](i)) for i in range(256)],

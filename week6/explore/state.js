@@ -12,9 +12,10 @@ const FACTORS = [...new Set([0, 0.25, 0.5, 1, 2, 4, 8, 16, Math.sqrt(D_HEAD)])].
 const AS_TRAINED = { positions: true, causal: false, factor: 1, silenced_heads: [] };
 
 // hidden: position of the gap, or null. query: the row that is looked at; null is the gap. key: null is the most looked at.
+// stretched: whether each head's colours end at its own largest weight, and not at 1.
 function first_state() {
   const [sentence, hidden] = COURSE.presets[0];
-  return { words: sentence.split(" "), hidden, ...AS_TRAINED, head: 0, query: null, key: null };
+  return { words: sentence.split(" "), hidden, ...AS_TRAINED, head: 0, query: null, key: null, stretched: false };
 }
 
 let state = first_state();
@@ -57,6 +58,7 @@ function link_of(state) {
   if (state.head !== 0) link.set("head", state.head);
   if (state.query !== null) link.set("query", state.query);
   if (state.key !== null) link.set("key", state.key);
+  if (state.stretched) link.set("colours", "stretched");
   link.set("language", language);
   return `#${link}`;
 }
@@ -83,6 +85,7 @@ function state_of(hash) {
     head: whole("head", COURSE.n_heads) ?? 0,
     query: whole("query", words.length),
     key: whole("key", words.length),
+    stretched: link.get("colours") === "stretched",
   };
 }
 

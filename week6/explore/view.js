@@ -25,6 +25,7 @@ function fill(node, attributes, children) {
 // --- what is looked at ---
 
 let pointed = null; // the word under the pointer, or null
+let pointed_key = null; // the word that the cell under the pointer looks at, or null
 let focusable_word = 0; // where Tab enters the sentence; arrow keys lead on
 
 // The row that is shown: under the pointer, else chosen, else the gap, else the first word.
@@ -42,8 +43,26 @@ function draw_texts() {
   by_id("language").lang = language === "en" ? "ko" : "en";
   by_id("notice").textContent = say("fast");
   by_id("notice").hidden = !COURSE.fast;
-  const options = COURSE.presets.map(([sentence], i) => element("option", { value: i }, sentence));
-  by_id("preset").replaceChildren(element("option", { value: "" }, say("own")), ...options);
+  draw_presets();
+}
+
+// With their gaps, under what one has to know to fill them.
+function draw_presets() {
+  const groups = new Map();
+  COURSE.presets.forEach(([sentence, hidden, skill], i) => {
+    if (!groups.has(skill)) groups.set(skill, element("optgroup", { label: say(`skill_${skill}`) }));
+    groups.get(skill).append(element("option", { value: i }, gapped({ words: sentence.split(" "), hidden })));
+  });
+  by_id("preset").replaceChildren(element("option", { value: "" }, say("own")), ...groups.values());
+}
+
+// All words of the language in their groups; made once. A click puts one into the field.
+function make_word_groups() {
+  for (const [group, words] of Object.entries(COURSE.word_groups)) {
+    const buttons = words.map((word) => element("button", { type: "button", "data-insert": word }, word));
+    const name = element("span", { class: "small", "data-text": `group_${group}` });
+    by_id("word-groups").append(element("p", {}, name, " ", element("span", { class: "group", lang: "en" }, ...buttons)));
+  }
 }
 
 function draw_sentence() {
@@ -59,7 +78,8 @@ function draw_sentence() {
     button.setAttribute("aria-pressed", i === state.hidden);
     button.classList.toggle("looking", i === shown_query());
   });
-  const preset = COURSE.presets.findIndex(([sentence]) => sentence === state.words.join(" "));
+  const shown = state.words.join(" ");
+  const preset = COURSE.presets.findIndex(([sentence, hidden]) => sentence === shown && hidden === state.hidden);
   by_id("preset").value = preset < 0 ? "" : preset;
 }
 
@@ -78,12 +98,13 @@ function draw_prediction({ now, trained }) {
     bar.style.width = `${100 * now.probabilities[id]}%`;
     const mark = element("span", { class: "mark" });
     mark.style.left = `${100 * trained.probabilities[id]}%`;
-    const rank = best.includes(id) ? "" : `${order.indexOf(id) + 1}. `;
-    const name = element("span", { class: "name" }, rank + COURSE.vocabulary[id]);
+    const name = element("span", { class: "name" }, COURSE.vocabulary[id]);
     const value = element("span", { class: "value" }, fixed(now.probabilities[id]));
     const track = element("span", { class: "track" }, bar, mark);
     const row = element("div", { class: id === right ? "row right" : "row" }, name, track, value);
-    if (id === right) row.append(element("span", { class: "tag", lang: language }, `✓ ${say("right_word")}`));
+    const rank = order.indexOf(id) + 1;
+    const tag = say(rank === 1 ? "right_word_first" : "right_word", { rank });
+    if (id === right) row.append(element("span", { class: "tag", lang: language }, tag));
     return row;
   });
   return by_id("bars").replaceChildren(...rows);
@@ -110,6 +131,7 @@ function factor_text(times) {
 
 // The line at the foot of the window: what the changes did to the hidden word.
 function draw_effect({ now, trained }) {
+  if (is_old()) return (by_id("effect").textContent = say("effect_old"));
   if (state.hidden === null) return (by_id("effect").textContent = say("effect_no_gap"));
   const word = state.words[state.hidden];
   const [before, after] = [trained, now].map(({ probabilities }) => fixed(probabilities[IDS.get(word)]));
@@ -131,6 +153,7 @@ function list_of_changes() {
 
 const MAP = { width: 360, arcs: 56, labels: 74, right: 20 }; // in units of the drawing
 const LEFT = MAP.arcs + MAP.labels; // where the cells start
+const SMALLEST_WITH_NUMBER = 20; // a cell that has room for ".31"
 
 // The cards and switches, one a head; made once, so that the keyboard's focus stays where it is.
 function make_heads() {
@@ -139,7 +162,7 @@ function make_heads() {
     const silence = () => element("input", { type: "checkbox", "data-silence": head });
     const name = () => element("span", { "data-text": "head" });
     by_id("silence").append(element("label", { class: "switch" }, silence(), element("span", {}, String(head))));
-    const title = element("h3", {}, name(), ` ${head}`);
+    const title = element("h3", {}, name(), ` ${head} `, element("span", { class: "most small" }));
     const switch_off = element("label", { class: "switch" }, silence(), element("span", { "data-text": "silence" }));
     const map = svg("svg", { tabindex: 0, role: "application", "data-head": head });
     const cell = element("p", { class: "small cell", lang: "en" });
@@ -148,28 +171,39 @@ function make_heads() {
 }
 
 function draw_heads({ now }) {
+  by_id("stretched").checked = state.stretched;
+  by_id("scale-end").textContent = state.stretched ? say("largest_of_head") : "1";
   for (const head of head_numbers()) {
     const card = by_id("cards").children[head];
     card.classList.toggle("silenced", state.silenced_heads.includes(head));
     const map = card.querySelector("svg");
     map.setAttribute("aria-label", say("map_label", { head }));
+    card.querySelector(".most").textContent = state.stretched ? say("most", { most: fixed(scale_end(head, now)) }) : "";
     draw_map(map, head, now);
     draw_cell_text(card, head, now);
   }
 }
 
+// The weight with the last colour of the scale.
+const scale_end = (head, now) => (state.stretched ? Math.max(...now.weights[head].flat()) : 1);
 const cell_size = () => Math.min(28, (MAP.width - LEFT - MAP.right) / state.words.length);
 const top_of_cells = () => 20 + 4.6 * Math.max(...state.words.map((word) => word.length)); // room for slanted words
 const row_y = (i) => top_of_cells() + (i + 0.5) * cell_size();
 
 function draw_map(map, head, now) {
   if (map.dataset.words !== state.words.join(" ")) build_map(map);
-  const [cells, chosen, columns, labels] = map.children;
+  const [cells, chosen, columns, labels, , numbers] = map.children;
+  const end = scale_end(head, now);
   state.words.forEach((_, i) => {
     columns.children[i].textContent = labels.children[i].textContent = shown_word(i);
   });
   now.weights[head].flat().forEach((weight, i) => {
-    cells.children[i].setAttribute("fill", COURSE.viridis[Math.round(255 * weight)]);
+    const colour = Math.round((255 * weight) / end);
+    cells.children[i].setAttribute("fill", COURSE.viridis[colour]);
+    const number = numbers.children[i];
+    if (number === undefined) return; // the cells are too small
+    number.textContent = weight < 0.005 ? "" : fixed(weight).replace(/^0/, "");
+    number.classList.toggle("on-bright", colour > 150);
   });
   chosen.setAttribute("visibility", head === state.head ? "visible" : "hidden");
   for (const edge of chosen.children) {
@@ -188,6 +222,9 @@ function build_map(map) {
   const square = { width: 1, height: 1 };
   const cells = numbers.flatMap((y) => numbers.map((x) => svg("rect", { x, y, ...square })));
   const edges = ["white", "chosen"].map((name) => svg("rect", { class: name, ...square }));
+  const centre = (i, first) => first + (i + 0.5) * size;
+  const shown = size < SMALLEST_WITH_NUMBER ? [] : cells;
+  const texts = shown.map((_, i) => svg("text", { x: centre(i % n, LEFT), y: centre(Math.floor(i / n), top) }));
   const slanted = (i) => `translate(${LEFT + (i + 0.5) * size} ${top - 6}) rotate(-50)`;
   map.dataset.words = state.words.join(" ");
   map.setAttribute("viewBox", `0 0 ${MAP.width} ${top + n * size + 4}`);
@@ -197,6 +234,7 @@ function build_map(map) {
     svg("g", {}, ...numbers.map((i) => svg("text", { transform: slanted(i) }))),
     svg("g", {}, ...numbers.map((i) => svg("text", { class: "label", x: MAP.arcs + 4, y: row_y(i), "data-query": i }))),
     svg("g", { class: "arcs" }),
+    svg("g", { class: "numbers" }, ...texts),
   );
 }
 
@@ -226,7 +264,8 @@ function draw_arcs(map, weights) {
 
 function draw_cell_text(card, head, now) {
   const query = shown_query();
-  const key = pointed === null && head === state.head ? chosen_key(now) : index_of_largest(now.weights[head][query]);
+  const chosen = pointed === null && head === state.head ? chosen_key(now) : index_of_largest(now.weights[head][query]);
+  const key = pointed_key ?? chosen;
   const weight = fixed(now.weights[head][query][key]);
   card.querySelector(".cell").textContent = say("cell", { query: shown_word(query), key: shown_word(key), weight });
 }
