@@ -31,7 +31,16 @@ class Run(NamedTuple):
 def fit(
     make: Callable[[], nn.Module], batches: Sequence[Data], test: Data, lr: float, seed: int, loss: Loss = F.mse_loss
 ) -> Run:
-    """Train a new model, one step on each of the batches; its error is the loss on the test data."""
+    """Train a new model, one step on each of the batches; its error is the loss on the test data.
+
+    Args:
+        make: makes the model, after the seed is set.
+        batches: pairs of inputs (B, T) and targets, (B,) or (B, T).
+        test: one such pair.
+        lr: the highest learning rate; the schedule is that of `common.training.train`.
+        seed: of the first weights.
+        loss: of (prediction, targets), a scalar.
+    """
     torch.manual_seed(seed)
     model, start = make(), time.perf_counter()
 

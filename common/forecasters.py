@@ -36,6 +36,7 @@ class Transformer(nn.Module):
         return self.predict(x[:, -1:], attended), weights[:, :, 0]
 
     def features(self, y: Tensor) -> Tensor:
+        """(B, T) -> (B, T, d_model), what enters the last block."""
         x = self.embed(y[..., None]) + self.positions[: y.shape[1]]  # (B, T, d_model)
         for block in self.lower:
             x, _ = block(x)

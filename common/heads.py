@@ -29,6 +29,8 @@ def jensen_shannon(p: Tensor, q: Tensor) -> float:
 
     Args:
         p, q: (..., n), rows of sum 1.
+
+    Source: Lin 1991, "Divergence Measures Based on the Shannon Entropy", for two distributions of equal weight.
     """
     h_mixed, h_p, h_q = (torch.special.entr(x).sum(dim=-1) for x in ((p + q) / 2, p, q))
     return (h_mixed - (h_p + h_q) / 2).mean().item()

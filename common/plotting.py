@@ -9,7 +9,7 @@ import contextlib
 import io
 import sys
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -169,41 +169,12 @@ def curve(
     label: str,
     low: Sequence[float] | None = None,
     high: Sequence[float] | None = None,
-    direct: bool = False,
     **style,
 ) -> None:
-    """A line, with a band from `low` to `high` for the spread; if `direct`, its label stands at its right end."""
+    """A line, with a band from `low` to `high` for the spread."""
     (line,) = ax.plot(x, y, label=label, **style)
     if low is not None:
         ax.fill_between(x, low, high, color=line.get_color(), alpha=0.18, linewidth=0)
-    if direct:
-        ax.annotate(
-            label,
-            (x[-1], y[-1]),
-            xytext=(8, 0),
-            textcoords="offset points",
-            color=line.get_color(),
-            va="center",
-            fontweight="bold",
-        )
-
-
-def seed_band(ax: Axes, x: Sequence[float], values: np.ndarray, label: str, **style) -> None:
-    """The mean over the seeds of values (seeds, len(x)), and a band that holds all seeds."""
-    curve(ax, x, values.mean(axis=0), low=values.min(axis=0), high=values.max(axis=0), label=label, **style)
-
-
-def seed_dots(ax: Axes, values: Mapping[str, Sequence[float]], styles: Sequence[Mapping]) -> None:
-    """A row for each name on a logarithmic axis: a large marker and its number for the mean, a dot for each seed."""
-    means = [float(np.mean(seeds)) for seeds in values.values()]
-    for i, (seeds, style) in enumerate(zip(values.values(), styles, strict=True)):
-        ax.plot(means[i], i, color=style["color"], marker=style["marker"], ms=13, alpha=0.7)
-        ax.plot(seeds, [i] * len(seeds), "o", color="black", ms=3.5)
-        ax.annotate(number(means[i]), (max(seeds), i), xytext=(13, 0), textcoords="offset points", va="center")
-    room = 6 * (max(means) / min(means)) ** 0.1  # for the numbers at the right
-    ax.set(xscale="log", xlim=(min(means) / room**0.5, max(means) * room), ylim=(len(means) - 0.4, -0.6))
-    decades(ax.xaxis)
-    ax.set_yticks(range(len(means)), values)
 
 
 def start_dots(

@@ -63,9 +63,11 @@ class Trial:
 
     @property
     def lengths(self) -> list[int]:
+        """Of the sequences on which it is tested: as long as in training, and 2, 4 and 8 times as long."""
         return [self.length * factor for factor in (1, 2, 4, 8)]
 
     def label(self, encoding: str) -> str:
+        """What a figure's legend calls an encoding: the relative bias with its clip."""
         return ENCODINGS[encoding] + f", clip {self.clip}" * (encoding == "relative")
 
 
@@ -215,7 +217,8 @@ def run_trials(jobs: Sequence[tuple[str, str]], trial: Trial, seed_of: Callable[
 
 
 class RotaryAttention(MultiHeadAttention):
-    """Queries and keys are turned by their position (RoPE); values stay as they are. The queries are the last of the keys.
+    """Queries and keys are turned by their position (RoPE, Su et al. 2021, "RoFormer"); values stay as they are. The queries
+    are the last of the keys.
 
     Attributes:
         turn: turn(x, first) turns x (..., T, d), which stand at `first`, first + 1, ...; another one may be put in its place.

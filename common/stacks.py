@@ -118,7 +118,10 @@ def measure_activation(activation: str, rate: float, seed: int, n_steps: int, te
 
 
 def xavier(blocks: nn.ModuleList) -> nn.ModuleList:
-    """Draw all matrices anew as nn.Transformer does: uniform, variance 2 / (inputs + outputs)."""
+    """Draw all matrices anew as nn.Transformer does: uniform, variance 2 / (inputs + outputs). Changes the blocks in place.
+
+    Source: Glorot and Bengio 2010, "Understanding the difficulty of training deep feedforward neural networks".
+    """
     for parameter in blocks.parameters():
         if parameter.dim() > 1:
             nn.init.xavier_uniform_(parameter)

@@ -85,6 +85,7 @@ class Sentence:
     attractor: bool = False
 
     def add(self, word: str, role: str | None = None, skill: str | None = None, against: Sequence[str] = ()) -> None:
+        """The next word; the role that it plays, the skill that decides it, and the competitors it stands `against`."""
         if role is not None:
             self.at[role] = len(self.words)
         if skill is not None:

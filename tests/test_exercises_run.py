@@ -47,12 +47,7 @@ def file_with(folder, text, name="mine.py"):
     return folder / name
 
 
-MISTAKEN = """
-
-def softmax(x):
-    e = torch.exp(x)
-    return e / e.sum(-1, keepdim=True)
-
+CALLS_SOFTMAX = """
 
 def scaled_dot_product_attention(q, k, v, mask=None):
     scores = q @ k.mT / q.shape[-1] ** 0.5
@@ -62,10 +57,16 @@ def scaled_dot_product_attention(q, k, v, mask=None):
     if mask is not None:
         weights = weights * mask
     return weights @ v, weights
+"""
+MISTAKEN = f"""{CALLS_SOFTMAX}
+
+def softmax(x):
+    e = torch.exp(x)
+    return e / e.sum(-1, keepdim=True)
 
 
 def causal_mask(n):
-    print(f"크기 {n}")
+    print("크기", n)
     return nonsense
 
 
@@ -173,7 +174,7 @@ def test_what_cannot_be_graded_gets_one_line(arguments, said, tmp_path):
 
 # --- answers that harm ----------------------------------------------------------------------------------------------
 
-HARMFUL = """
+HARMFUL = f"""
 import ctypes, os, sys
 
 
@@ -181,16 +182,7 @@ def softmax(x):
     while True:
         pass
 
-
-def scaled_dot_product_attention(q, k, v, mask=None):
-    scores = q @ k.mT / q.shape[-1] ** 0.5
-    if mask is not None:
-        scores = scores.masked_fill(~mask, -1e9)
-    weights = softmax(scores)
-    if mask is not None:
-        weights = weights * mask
-    return weights @ v, weights
-
+{CALLS_SOFTMAX}
 
 def causal_mask(n):
     os._exit(0)

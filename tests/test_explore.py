@@ -392,7 +392,7 @@ def test_the_tasks_can_be_done(page, browser):
 
 
 @needs_browser
-def test_the_language_follows_the_browser_and_the_switch(page, tmp_path):
+def test_the_language_follows_the_browser_and_the_switch(page):
     with Browser("--lang=ko-KR") as korean:
         korean.send("Emulation.setLocaleOverride", locale="ko-KR")
         korean.send("Emulation.setUserAgentOverride", userAgent="test", acceptLanguage="ko-KR")

@@ -325,11 +325,11 @@ def test_heatmap_puts_row_i_and_column_j_where_they_belong():
     assert [t.get_text() for t in ax.get_yticklabels()] == list("ab")
 
 
-def test_curve_draws_its_band_and_its_label_in_one_colour():
+def test_curve_draws_its_band_in_its_colour():
     _, ax = plt.subplots()
-    plotting.curve(ax, [1, 2], [3, 4], label="name", low=[2, 3], high=[4, 5], direct=True, color="#0072B2")
+    plotting.curve(ax, [1, 2], [3, 4], label="name", low=[2, 3], high=[4, 5], color="#0072B2")
     assert to_rgb(ax.lines[0].get_color()) == tuple(ax.collections[0].get_facecolor()[0][:3])
-    assert ax.texts[0].get_text() == "name" and ax.texts[0].get_color() == "#0072B2"
+    assert ax.get_legend_handles_labels()[1] == ["name"]
 
 
 def test_decades_are_written_out_and_stand_alone():

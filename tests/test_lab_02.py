@@ -51,7 +51,7 @@ def names(tmp_path_factory):
 
 
 @pytest.mark.parametrize(("n_steps", "warmup"), [(4, 0.0), (23, 0.1)])
-def test_the_loop_in_the_open_is_the_training_of_all_labs(n_steps, warmup, names, capsys):
+def test_the_loop_in_the_open_is_the_training_of_all_labs(n_steps, warmup, names):
     """Run again with sizes changed, as a student would; to the last bit what common.training gives."""
     (cell,) = (node for node in ast.parse(SOURCE).body if isinstance(node, ast.If) and "optimizer.step" in ast.unparse(node))
     there = names | {"n_steps": n_steps, "warmup": warmup, "losses": None}
@@ -242,7 +242,7 @@ def test_neither_subject_nor_first_noun_but_its_place_was_learned(trained):
     assert agrees["both_early"] < 0.8  # nor the first noun
 
 
-def test_where_a_hidden_verb_looks(trained):
+def test_where_a_hidden_verb_looks():
     class Spy(torch.nn.Module):
         """Puts all weight on the word before the hidden one."""
 
@@ -295,14 +295,13 @@ def test_exponent_of_a_power_law():
     assert exponent(lengths, bent, fitted_from=256) == pytest.approx(1.7)
 
 
-@pytest.mark.parametrize("kind", ["attention"])
-def test_multiplications_are_those_that_torch_counts(kind):
+def test_multiplications_are_those_that_torch_counts():
     from torch.utils.flop_counter import FlopCounterMode
 
-    layer, x = make_layer(kind, 7), torch.randn(1, 13, 7)
+    layer, x = make_layer("attention", 7), torch.randn(1, 13, 7)
     with FlopCounterMode(display=False) as counter:
         layer(x)
-    assert counter.get_total_flops() == 2 * multiplications(kind, 13, 7)  # it counts additions, too
+    assert counter.get_total_flops() == 2 * multiplications("attention", 13, 7)  # it counts additions, too
 
 
 def test_attention_always_multiplies_more_than_an_rnn():

@@ -3,6 +3,7 @@ answer is known, and the required findings in the committed numbers."""
 
 import json
 import math
+import re
 import sys
 from functools import partial
 
@@ -478,16 +479,20 @@ def card(transformer):
 
 
 class FakeStudy:
-    """Two starts; the RNN is ahead of the Transformer in one of them, with two layers in both."""
+    """Three starts; the RNN is ahead of the Transformer in one of them, with two layers in all."""
 
-    n = 2
+    n = 3
 
     def values(self, key):
         found = {
-            "sine.noise_0.1.rnn.mse": (0.2, 0.3),
-            "sine.noise_0.1.transformer.mse": (0.25, 0.25),
-            "sine.noise_0.1.rnn_2.mse": (0.1, 0.1),
-            "sine.noise_0.1.transformer_2.mse": (0.2, 0.3),
+            "sine.noise_0.1.rnn.mse": (0.2, 0.3, 0.4),
+            "sine.noise_0.1.transformer.mse": (0.25, 0.25, 0.25),
+            "sine.noise_0.1.rnn_2.mse": (0.1, 0.1, 0.1),
+            "sine.noise_0.1.transformer_2.mse": (0.2, 0.3, 0.2),
+            "mistakes.correct.mse": (0.1, 0.2, 0.3),
+            "mistakes.no_scaling.mse": (0.2, 0.1, 0.1),
+            "mistakes.correct_64.mse": (0.1, 0.1, 0.3),
+            "mistakes.no_scaling_64.mse": (0.2, 0.2, 0.1),
         }
         return found.get(key, ())
 
@@ -503,13 +508,13 @@ def test_the_score_card_counts_the_starts():
     title = title_of(figures.draw_scores({0.1: card(0.05)}, 0.1, NO_STUDY))
     assert "RNN's error is 0.2, that of one Transformer layer 0.05" in title
     title = title_of(figures.draw_scores({0.1: card(0.05)}, 0.1, FakeStudy()))
-    assert "in 1 of 2 random starts with one layer each, in 2 with two layers each" in title
+    assert "in 1 of 3 random starts with one layer each, in 3 with two layers each" in title
 
 
 def test_a_dot_for_each_start_of_the_study():
     fig = figures.draw_scores({0.1: card(0.05) | {"rnn_2": 0.1, "transformer_2": 0.2}}, 0.1, FakeStudy())
     for ax in fig.axes:  # all methods, and the networks enlarged
-        small = [line for line in ax.lines if line.get_markersize() == 3 and len(line.get_xdata()) == 2]
+        small = [line for line in ax.lines if line.get_markersize() == 3 and len(line.get_xdata()) == 3]
         assert len(small) == 4
 
 
@@ -521,10 +526,67 @@ def test_networks_and_limit_are_shown_enlarged_where_there_is_noise():
     assert len(figures.draw_scores({0.0: card(0.05)}, 0.0, NO_STUDY).axes) == 1
 
 
+def test_a_row_shows_its_name_and_its_number():
+    ax = figures.draw_scores({0.1: card(0.05)}, 0.1, FakeStudy()).axes[0]
+    assert [label.get_text() for label in ax.get_yticklabels()] == [figures.LABELS[name] for name in card(0.05)]
+    assert [text.get_text() for text in ax.texts] == ["1", "0.5", "0.1", "0.2", "0.05", "0.04"]
+    assert [line.get_xdata()[0] for line in ax.lines if line.get_markersize() == 12] == list(card(0.05).values())
+
+
 def test_the_mistakes_are_compared_at_both_sizes():
     errors = dict(zip(figures.MISTAKES, (0.1, 0.9, 0.2, 0.4, 0.1, 0.5, 0.6), strict=True))
     title = title_of(figures.draw_mistakes(errors, 10, 8, NO_STUDY))
     assert "by 2 with 8 features a head, by 5 with 64" in title
+    title = title_of(figures.draw_mistakes(errors, 10, 8, FakeStudy()))
+    assert "worse in 1 of 3 random starts with 8 features a head, in 2 with 64" in title
+
+
+def numbers_in(fig):
+    """The numbers of a figure's title, in order."""
+    return [float(number) for number in re.findall(r"\d+(?:\.\d+)?(?:e[-+]\d+)?", title_of(fig))]
+
+
+def test_the_samples_say_by_how_much_each_network_misses_the_curve():
+    predictions = {"rnn": torch.full((6,), 0.3), "transformer": torch.full((6,), 0.7), "limit": torch.zeros(6)}
+    fig = figures.draw_samples(torch.zeros(6, 5), (torch.zeros(6, 5), torch.zeros(6)), predictions, 0.2)
+    assert numbers_in(fig) == [0.2, 0.3, 0.7]
+
+
+def test_the_patterns_name_the_heads_that_look_nearest_and_furthest():
+    weights = torch.zeros(3, 4, 7)
+    for head, back in enumerate((3, 6, 2)):
+        weights[head, :, back - 1] = 1
+    assert numbers_in(figures.draw_patterns(weights, FREQUENCIES, 5)) == [2, 2, 6, 1]
+
+
+def test_the_heads_say_what_the_least_and_the_most_needed_cost():
+    assert numbers_in(figures.draw_heads(torch.full((2, 5, 7), 1 / 7), [3.0, 1.5], NO_STUDY)) == [1.5, 3]
+
+
+def test_the_positions_name_the_value_that_costs_most_when_it_is_replaced():
+    fig = figures.draw_positions([0.5, 0.125, 0.375], [9.0, 1.0, 1.0], [1.0, 3.0, 2.0], 0.5, NO_STUDY)
+    assert numbers_in(fig) == [2, 6, 0.125]
+
+
+def test_recall_by_content_is_that_of_two_layers_and_of_one():
+    content = dict.fromkeys(figures.CONTENT, 0.5) | {"1.accuracy": 0.25, "2.accuracy": 0.75}
+    recalled = {name: {"mse": 0.5} for name in lab5.recall_networks}
+    fig = figures.draw_recall(recalled, 0.1, content, torch.eye(5), torch.arange(5), 25, NO_STUDY)
+    assert numbers_in(fig) == [0.75, 0.25]
+
+
+def test_the_sensitivity_is_that_of_the_network_that_drifts_furthest():
+    ends = {"rnn": (1e-14, 1e-13, 1e-12), "transformer": (1e-9, 1e-6, 1e-2)}
+    rates = (0.002, 0.008, 0.03)
+    apart = {(n, rate): np.full(40, end) for n, by_rate in ends.items() for rate, end in zip(rates, by_rate, strict=True)}
+    fig = figures.draw_sensitivity(apart, 1e-12, NO_STUDY)
+    assert numbers_in(fig) == [1e-12, 40, 1e-9, 0.002, 1e-2, 0.03] and "Transformer" in title_of(fig)
+
+
+def test_a_comparison_names_the_smallest_error():
+    errors = {n: {"rnn": {"mse": 0.5}, "transformer": {"mse": error}} for n, error in ((1, 0.25), (2, 0.125), (4, 0.75))}
+    fig = figures.draw_comparison(errors, {n: {"rnn": 1.0, "transformer": 2.0} for n in errors}, "number of heads", "briefly")
+    assert numbers_in(fig) == [2, 0.125] and "Transformer" in title_of(fig)
 
 
 # --- the whole lab --------------------------------------------------------------------------------------------------
@@ -609,7 +671,7 @@ def test_several_values_are_compared_and_nothing_else_is_done(flags, written, sa
     assert "Written to" in printed
 
 
-def test_cells_compare_several_values_too_and_skip_the_sections(tmp_path, capsys, monkeypatch):
+def test_cells_compare_several_values_too_and_skip_the_sections(capsys, monkeypatch):
     monkeypatch.chdir(ROOT / "week6")
     monkeypatch.setenv("LAB_FLAGS", "--fast --lengths 3 5")
     monkeypatch.setattr("matplotlib.pyplot.show", lambda: None)

@@ -17,6 +17,7 @@ import torch
 from common import ending, plotting
 from common.lab import Lab
 from common.results import write_together
+from common.study import Study
 from conftest import ROOT, WARNINGS_AS_ERRORS, on_a_terminal
 
 POSIX = pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals and shells")
@@ -179,8 +180,6 @@ def test_nothing_is_taken_from_a_process_that_is_not_the_scripts():
 def test_a_spoilt_study_is_one_line(tmp_path, monkeypatch, capsys):
     (tmp_path / "09_study.json").write_text('{"lab": 9, "n": 2')
     monkeypatch.setattr("common.lab.Study", lambda number: Study(number, tmp_path))
-    from common.study import Study
-
     monkeypatch.setattr(sys, "argv", [str(tmp_path / "09_tiny.py")])
     with pytest.raises(SystemExit) as stop:
         Lab(9, {"__name__": "__main__", "__file__": sys.argv[0]})
@@ -264,7 +263,7 @@ def test_a_script_in_the_background_is_not_stopped_by_ctrl_c(tmp_path):
 
 
 @POSIX
-def test_a_stop_waits_until_the_files_stand(monkeypatch, tmp_path):
+def test_a_stop_waits_until_the_files_stand(monkeypatch):
     ended = []
     monkeypatch.setattr(ending, "_end", lambda *how: ended.append(how))
     with ending.held():

@@ -426,10 +426,7 @@ if lab:
     memory = {kind: [kept_bytes(kind, n, D_TIMED) for n in LENGTHS] for kind in ("RNN", "attention")}
     kept = {f"{kind.lower()}.bytes.n2048": values[-1] for kind, values in memory.items()}
     lab.record("memory", kept | {"weights.bytes.n2048": 2048**2 * torch.zeros(1).element_size()})
-    lab.say(
-        "What is kept? The RNN's state: {memory.rnn.bytes.n2048:,.0f} bytes; attention's keys and values: "
-        "{memory.attention.bytes.n2048:,.0f}."
-    )
+    lab.say("Bytes kept after 2,048 words? RNN {memory.rnn.bytes.n2048:,.0f}, attention {memory.attention.bytes.n2048:,.0f}.")
 
 # %% [markdown]
 # The **path**: an input reaches the last output through $T - t$ steps in the RNN, and through one in attention. How much of

@@ -541,7 +541,7 @@ if options.search and lab.section("Search: learning rates"):
         rows = []
         for name, rate in RATES[title].items():
             tried = [fit(made[name], batches, unseen_data, rate * f, seed, loss).error for f in (0.25, 0.5, 1, 2, 4)]
-            rows.append([LABELS[name], f"{rate:g}", *map(number, tried)])
+            rows.append([(LABELS | MISTAKES)[name], f"{rate:g}", *map(number, tried)])
         lab.table([f"{title}: error", "rate", "x 1/4", "x 1/2", "x 1", "x 2", "x 4"], rows)
 
 # %% [markdown]

@@ -210,7 +210,7 @@ class StudyRuns:
             stamp = json.loads(self.path(number, seed, "code").read_text(encoding="ascii"))
             if stamp["version"] != self.versions[number]:
                 return None
-            results = self._read(number, seed, self.path(number, seed, "results"))
+            results = self._read(seed, self.path(number, seed, "results"))
             self.seconds[number].append(float(stamp["seconds"]))
         except (OSError, ValueError, KeyError, TypeError):
             return None
@@ -224,7 +224,7 @@ class StudyRuns:
         """
         task = outcome.task
         name = f"{task.number:02d}_results.json"
-        self._read(task.number, task.seed, staged / name)
+        self._read(task.seed, staged / name)
         target = self.path(task.number, task.seed, "results")
         target.parent.mkdir(exist_ok=True)
         stamp = self.path(task.number, task.seed, "code")
@@ -234,7 +234,7 @@ class StudyRuns:
         content = {"version": self.versions[task.number], "seconds": round(outcome.seconds, 2)}
         write_whole(stamp, json.dumps(content).encode("ascii"))
 
-    def _read(self, number: int, seed: int, path: Path) -> dict:
+    def _read(self, seed: int, path: Path) -> dict:
         results = read_results(path)
         if (results["seed"], results["fast"]) != (seed, self.fast):
             raise ValueError(f"{path.name}: from seed {results['seed']}, fast {results['fast']}")

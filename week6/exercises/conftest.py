@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -47,15 +46,19 @@ def pytest_configure(config):
             stream.reconfigure(errors="backslashreplace")
 
 
-@pytest.fixture(scope="session")
-def console() -> Console:
+def plain_console() -> Console:
     """What the console shows; pytest's own colours are enough."""
     return Console(korean=Console.of(sys.__stdout__).korean, colours=False)
 
 
 @pytest.fixture(scope="session")
-def verdicts(request) -> Iterator[Verdicts]:
-    yield request.config.stash[VERDICTS]
+def console() -> Console:
+    return plain_console()
+
+
+@pytest.fixture(scope="session")
+def verdicts(request) -> Verdicts:
+    return request.config.stash[VERDICTS]
 
 
 def pytest_collection_finish(session):
@@ -69,7 +72,7 @@ def pytest_collection_finish(session):
     try:
         verdicts.wait_for(None)
     except UnreadableError as error:
-        raise pytest.UsageError(error.text(korean=Console.of(sys.__stdout__).korean)) from None
+        raise pytest.UsageError(error.text(korean=plain_console().korean)) from None
 
 
 def pytest_unconfigure(config):
@@ -85,7 +88,7 @@ def pytest_terminal_summary(terminalreporter, config):
     shown = verdicts.shown if verdicts else {}
     if not shown:
         return
-    console = Console(korean=Console.of(sys.__stdout__).korean, colours=False)
+    console = plain_console()
     outcomes = [verdict.outcome for verdict in shown.values()]
     terminalreporter.write_sep("=", f"exercises: {', '.join(f'{outcomes.count(outcome)} {outcome}' for outcome in KOREAN)}")
     for name, verdict in shown.items():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,8 +17,7 @@ WIDTH = 80
 BAR = 26
 
 
-def console_prints_korean(stream: TextIO | None = None) -> bool:
-    stream = stream or sys.__stdout__
+def console_prints_korean(stream: TextIO) -> bool:
     try:
         "한국어".encode(getattr(stream, "encoding", None) or "ascii")
     except UnicodeEncodeError:

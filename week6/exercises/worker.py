@@ -5,7 +5,7 @@ object a line. An endless loop ends it after a time limit, with the place where 
 starts another one for what is left. It ends when its standard input does, so it never outlives the runner.
 
     request   {"file": ..., "names": [...], "unsafe": [...], "solved": [...], "limits": [reading, grading, finale]}
-    events    {"event": "ready"}, {"event": "read"} or {"event": "unreadable", "line": ..., "error": ...}
+    events    {"event": "ready"}, or {"event": "unreadable", "line": ..., "error": ...}
               {"event": "grading", "name": ..., "about": {...}} and {"event": "verdict", "name": ..., "verdict": {...}} in turn
               {"event": "finale", "english": ..., "korean": ...} as often as it has something to say; {"event": "done"}
 """
@@ -112,7 +112,6 @@ def answer(request: dict[str, Any], send: Callable[..., None], channel: TextIO) 
         faulthandler.cancel_dump_traceback_later()
         send("unreadable", line=line, error=f"{type(error).__name__}: {getattr(error, 'msg', None) or error}")
         return
-    send("read")
     grader = Grader(catalogue.load(), answers, request["unsafe"])
     for name in request["names"]:
         send("grading", name=name, about=grader.about(name).to_json())

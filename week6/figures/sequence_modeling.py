@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from statistics import median
 
 import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator
+from matplotlib.ticker import LogLocator, MaxNLocator
 from torch import Tensor
 
 from common.plotting import (
@@ -145,6 +144,7 @@ def draw_scores(card: Mapping[float, Values], noise: float, study: Study) -> Fig
     for ax in axes[len(card) :]:
         low, high = ax.get_xlim()
         ax.set_xlim(low, high + 0.3 * (high - low))
+        ax.xaxis.set_major_locator(MaxNLocator(5))
     axes[0].set_xlabel(with_starts("mean squared error", study))
     return fig
 
@@ -281,18 +281,17 @@ def draw_recall(
 # --- 4. mistakes --------------------------------------------------------------------------------------------------------
 
 
-def ratio(errors: Values, one: str, other: str, study: Study) -> float:
-    """Of the errors of two models, in the median start if there is a study."""
-    columns = [study.values(f"mistakes.{name}.mse") or (errors[name],) for name in (one, other)]
-    return median(a / b for a, b in zip(*columns, strict=True))
-
-
 def draw_mistakes(errors: Values, n_steps: int, d_head: int, study: Study) -> Figure:
     """The error of the correct model and of each mistake, with d_head features a head, and with 64."""
-    small, large = ratio(errors, "no_scaling", "correct", study), ratio(errors, "no_scaling_64", "correct_64", study)
-    starts = f" (median of {study.n} starts)" if study else ""
-    sizes = f"by {small:.2g} with {d_head} features a head, by {large:.2g} with 64"
-    title = f"Each at its best learning rate: no scaling multiplies the error {sizes}{starts}"
+    pairs = (("no_scaling", "correct"), ("no_scaling_64", "correct_64"))
+    if study:
+        keys = [[f"mistakes.{name}.mse" for name in pair] for pair in pairs]
+        small, large = (study.count(*pair, where=lambda wrong, right: wrong > right) for pair in keys)
+        found = f"in {small} of {study.n} random starts with {d_head} features a head, in {large} with 64"
+        title = f"Each at its best learning rate: without scaling the model is worse {found}"
+    else:
+        small, large = (errors[wrong] / errors[right] for wrong, right in pairs)
+        title = f"No scaling multiplies the error by {small:.2g} with {d_head} features a head, by {large:.2g} with 64"
     fig, (ax,) = panels(title, (1,), size=(13, 5))
     keys = {name: f"mistakes.{name}.mse" for name in errors}
     rows_of_dots(ax, errors, MISTAKES, MISTAKE_STYLES, keys, study)
