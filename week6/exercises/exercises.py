@@ -5,7 +5,7 @@ and where it probably comes from, and what comes next. With `--watch` it grades 
 all is solved, your functions become a small Transformer, which learns to fill the gaps in sentences.
 
 다음 열세 함수를 직접 작성해 보세요. `raise NotImplementedError`를 여러분의 코드로 바꾸고 위의 명령을 실행하면,
-답이 맞았는지, 틀렸다면 증상이 무엇이고 원인이 무엇인 것 같은지 한국어와 영어로 알려 주고 다음에 풀 함수도 알려 줍니다.
+답이 맞았는지, 틀렸다면 어떤 증상이 있고 무엇이 원인일지 한국어와 영어로 알려 주고, 다음에 풀 함수도 알려 줍니다.
 `--watch`를 붙이면 이 파일을 저장할 때마다 다시 채점합니다. 모두 풀면 여러분의 함수들이 모여 작은 Transformer가 되고,
 문장의 빈칸을 채우는 법을 배웁니다.
 
@@ -68,7 +68,7 @@ def scaled_dot_product_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor |
 def causal_mask(n: int) -> Tensor:
     """The mask of a language model: position t (row) may attend to the positions 0..t (columns), itself included.
 
-    각 위치는 자기 자신과 그 앞의 위치만 볼 수 있습니다.
+    각 위치는 자기 자신과 그 이전의 위치만 볼 수 있습니다.
 
     Returns:
         (n, n) bool, True = may attend.
@@ -79,7 +79,7 @@ def causal_mask(n: int) -> Tensor:
 def padding_mask(lengths: Tensor, n: int) -> Tensor:
     """Sequences of different lengths are filled up with padding to n tokens, and no query may attend to the padding.
 
-    문장마다 길이가 다르면 뒤에 padding을 붙여 길이를 n으로 맞춥니다. padding은 어떤 query에게도 보이지 않아야 합니다.
+    문장마다 길이가 다르면 끝에 padding을 붙여 길이를 n으로 맞춥니다. padding은 어떤 query에게도 보이지 않아야 합니다.
     마지막 축이 key입니다.
 
     Args:
@@ -188,7 +188,7 @@ def layer_norm(x: Tensor, gamma: Tensor, beta: Tensor, eps: float = 1e-5) -> Ten
 def feed_forward(x: Tensor, w_1: Tensor, b_1: Tensor, w_2: Tensor, b_2: Tensor) -> Tensor:
     r"""FFN(x) = relu(x W_1 + b_1) W_2 + b_2, applied to each token alone.
 
-    각 토큰에 따로 적용하는 두 층짜리 network입니다. 두 선형 변환 사이에 ReLU를 둡니다.
+    각 토큰에 따로 적용하는 두 층짜리 신경망입니다. 두 선형 변환 사이에 ReLU를 둡니다.
 
     Args:
         x: (B, T, d_model).
@@ -209,7 +209,7 @@ Layer = Callable[[Tensor], Tensor]  # (B, T, d) -> (B, T, d)
 def post_norm_block(x: Tensor, attention: Layer, feed_forward: Layer, norm1: Layer, norm2: Layer) -> Tensor:
     """The block of the 2017 paper: h = norm1(x + attention(x)), output = norm2(h + feed_forward(h)).
 
-    잔차(residual)를 더한 다음에 정규화합니다.
+    residual을 더한 다음에 정규화합니다.
 
     Args:
         x: (B, T, d).
@@ -224,7 +224,7 @@ def post_norm_block(x: Tensor, attention: Layer, feed_forward: Layer, norm1: Lay
 def pre_norm_block(x: Tensor, attention: Layer, feed_forward: Layer, norm1: Layer, norm2: Layer) -> Tensor:
     """The block of GPT-2 and later: h = x + attention(norm1(x)), output = h + feed_forward(norm2(h)).
 
-    각 sub-layer의 입력만 정규화하고, 잔차(residual) 경로는 그대로 둡니다.
+    각 sub-layer의 입력만 정규화하고, residual 경로는 그대로 둡니다.
 
     Args:
         x: (B, T, d).

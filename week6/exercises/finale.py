@@ -225,7 +225,7 @@ def run(answers: Answers, say: Say) -> dict[str, float]:
     writer = Model(answers, causal=True)
     say(
         "Another one sees no later word (your causal_mask), and learns to write:",
-        "이후의 단어를 보지 못하게 하면(여러분의 causal_mask) 글을 쓰는 법을 배웁니다:",
+        "모델을 하나 더 만들어 이후의 단어를 보지 못하게 하면(여러분의 causal_mask) 글을 쓰는 법을 배웁니다:",
     )
     data = with_next_words(sentences(STEPS_WRITING * BATCH, seed=1, held_out=False))
     n_steps_writing = train(answers, writer, data, 0.3 * BUDGET, say)
@@ -235,7 +235,8 @@ def run(answers: Answers, say: Say) -> dict[str, float]:
     if n_steps + n_steps_writing < STEPS + STEPS_WRITING:
         say(
             "(There was time for fewer steps than usual: loops over single numbers are slow, and so is a busy computer.)",
-            "(시간 안에 평소보다 적은 step만 학습했습니다: 숫자를 하나씩 도는 반복문은 느리고, 바쁜 컴퓨터도 느립니다.)",
+            "(정해진 시간 안에 평소보다 적은 step만 학습했습니다: 숫자를 하나씩 처리하는 반복문은 느리고, "
+            "컴퓨터가 다른 일로 바쁠 때도 느립니다.)",
         )
     say("All of this is what you wrote. It works.", "이 모든 것이 여러분이 작성한 코드입니다. 잘 작동합니다.")
     return shares

@@ -151,7 +151,7 @@ PYTHON_ERROR = Mistake(
 )
 SIGNATURE = Mistake(
     "other arguments",
-    "함수가 받는 인자가 주어진 것과 다릅니다: `def` 줄을 처음 그대로 되돌리세요. ({error})",
+    "함수가 받는 인자가 주어진 것과 다릅니다: `def` 줄을 처음 상태로 되돌리세요. ({error})",
     "The function does not take the arguments that were given: keep its `def` line as it was ({error}).",
 )
 
@@ -266,7 +266,7 @@ ERRORS: list[tuple[str, str, str, str]] = [
     (
         "shape called like a function",
         r"'torch\.Size' object is not callable",
-        "shape는 함수가 아닙니다 ({where}): x.shape(0)이 아니라 x.shape[0]이나 x.size(0)으로 쓰세요.",
+        "shape은 함수가 아닙니다 ({where}): x.shape(0)이 아니라 x.shape[0]이나 x.size(0)으로 쓰세요.",
         "shape is no function ({where}): write x.shape[0] or x.size(0), not x.shape(0).",
     ),
     (
@@ -278,14 +278,14 @@ ERRORS: list[tuple[str, str, str, str]] = [
     (
         "reshape to another size",
         r"shape '(\[.*\])' is invalid for input of size (\d+)",
-        "원소가 {2}개인 텐서를 {1} 모양으로 바꿀 수 없습니다 ({where}): 크기들의 곱이 원소의 개수와 같은지 확인하세요.",
+        "원소가 {2}개인 텐서의 shape을 {1}로 바꿀 수 없습니다 ({where}): 크기들의 곱이 원소의 개수와 같은지 확인하세요.",
         "A tensor of {2} entries cannot be cut into {1} ({where}): the sizes must multiply to the number of entries.",
     ),
     (
         "no such axis",
         r"Dimension out of range|too many indices for tensor|number of dimensions in the tensor input does not match"
         r"|must have at least \d+ dimensions|must be a 3D tensor",
-        "텐서에 없는 축을 가리킵니다 ({where}): 그 줄 앞에서 shape을 출력해 축이 몇 개인지 확인하세요.",
+        "텐서에 없는 축을 가리킵니다 ({where}): 그 줄 바로 위에서 shape을 출력해 축이 몇 개인지 확인하세요.",
         "An axis is named that the tensor does not have ({where}): print its shape before that line and count the axes.",
     ),
     (
@@ -306,7 +306,8 @@ ERRORS: list[tuple[str, str, str, str]] = [
         r"|must match the existing size|does not broadcast|not broadcastable|size mismatch|inconsistent tensor size"
         r"|doesn't match the broadcast shape|each tensor to be equal size|Sizes of tensors must match"
         r"|same number of dimensions|number of sizes provided|Expected input batch_size",
-        "두 텐서의 shape이 맞지 않아 함께 계산할 수 없습니다 ({where}): 그 줄 앞에서 두 텐서의 shape을 출력해 비교해 보세요.",
+        "두 텐서의 shape이 맞지 않아 함께 계산할 수 없습니다 ({where}): "
+        "그 줄 바로 위에서 두 텐서의 shape을 출력해 비교해 보세요.",
         "The shapes of two tensors do not fit together ({where}): print both shapes before that line and compare them.",
     ),
     (

@@ -28,13 +28,13 @@ def cases() -> list[list[Inputs]]:
 MISTAKES = [
     Mistake(
         "causal mask without the diagonal",
-        "어떤 위치도 자기 자신을 볼 수 없습니다: 대각선이 빠졌으니 tril(diagonal=-1)이나 `<=` 대신 `<`를 쓰지 않았나요?",
+        "어떤 위치도 자기 자신을 볼 수 없습니다: 대각선이 빠졌는데 tril(diagonal=-1)이나 `<=` 대신 `<`를 쓰지 않았나요?",
         "No position may attend to itself: the diagonal is missing, from tril(diagonal=-1) or `<` instead of `<=`?",
         {"allowed": "0..t-1"},
     ),
     Mistake(
         "causal mask one step ahead",
-        "각 위치가 바로 다음 위치, 즉 예측할 정답을 봅니다: mask가 한 칸 밀려 있으니 tril(diagonal=1)을 쓰지 않았나요?",
+        "각 위치가 바로 다음 위치, 즉 예측할 정답을 봅니다: mask가 한 칸 밀려 있는데 tril(diagonal=1)을 쓰지 않았나요?",
         "Each position may see the next one, which it is to predict: shifted by one, as by tril(diagonal=1)?",
         {"allowed": "0..t+1"},
     ),

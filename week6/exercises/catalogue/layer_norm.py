@@ -60,7 +60,7 @@ def cases() -> list[list[Inputs]]:
 MISTAKES = [
     Mistake(
         "unbiased variance",
-        "정규화한 값이 sqrt((d-1)/d)배로 작아집니다: 분산을 d-1로 나눈 것 같으니 unbiased=False가 빠지지 않았나요?",
+        "정규화한 값이 sqrt((d-1)/d)배로 작아집니다: 분산을 d-1로 나눈 것 같은데 unbiased=False가 빠지지 않았나요?",
         "The normalised values are too small by sqrt((d-1)/d): variance divided by d - 1, so is unbiased=False missing?",
         {"unbiased": True},
     ),

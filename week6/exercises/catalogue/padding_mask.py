@@ -56,7 +56,7 @@ MISTAKES = [
     ),
     Mistake(
         "repeated for every query",
-        "값은 맞지만 모든 query에 대해 되풀이했습니다: (B, 1, 1, n)이면 broadcasting이 알아서 되풀이합니다.",
+        "값은 맞지만 같은 mask를 query마다 되풀이했습니다: (B, 1, 1, n)이면 broadcasting이 알아서 되풀이합니다.",
         "The values are right, but repeated for every query: the shape (B, 1, 1, n) leaves that to broadcasting.",
         {"masked": "every query"},
     ),
@@ -93,7 +93,7 @@ MISTAKES = [
     ),
     Mistake(
         "padding in front",
-        "뒤쪽이 아니라 앞쪽을 padding으로 봅니다: 진짜 토큰은 위치 0 .. length - 1에 있습니다.",
+        "문장의 끝이 아니라 처음을 padding으로 취급합니다: 진짜 토큰은 위치 0 .. length - 1에 있습니다.",
         "The padding is taken to stand in front: the real tokens are the positions 0 .. length - 1.",
         {"front": True},
     ),

@@ -104,14 +104,14 @@ def cases() -> list[list[Inputs]]:
 SHARED_MISTAKES = [
     Mistake(
         "missing residual around the attention",
-        "attention의 결과에 그 이전 값을 더하지 않습니다: 첫 번째 residual 연결이 빠진 것 같습니다.",
+        "attention의 결과에 block의 입력 x를 더하지 않습니다: 첫 번째 residual 연결이 빠진 것 같습니다.",
         "Nothing is added to the result of the attention: is the first residual connection missing?",
         {"first_residual": "none"},
         lesson.RESIDUALS,
     ),
     Mistake(
         "missing residual around the feed-forward network",
-        "feed_forward의 결과에 그 이전 값 h를 더하지 않습니다: 두 번째 residual 연결이 빠진 것 같습니다.",
+        "feed_forward의 결과에 h를 더하지 않습니다: 두 번째 residual 연결이 빠진 것 같습니다.",
         "Nothing is added to the result of the feed-forward network: is the second residual connection missing?",
         {"second_residual": "none"},
         lesson.RESIDUALS,

@@ -164,7 +164,7 @@ MISTAKES = [
     *(
         Mistake(
             f"wrong softmax axis ({english})",
-            f"weight를 key가 아니라 {korean} 방향으로 더해야 1이 됩니다: softmax의 축(dim={axis})을 잘못 고른 것 같습니다.",
+            f"weight의 합이 key 방향이 아니라 {korean} 방향으로 1입니다: softmax의 축(dim={axis})을 잘못 고른 것 같습니다.",
             f"The weights sum to 1 along the {english}, not the keys: softmax over the wrong axis, dim={axis} and not -1?",
             {"axis": axis},
         )
@@ -186,8 +186,8 @@ MISTAKES = [
     ),
     Mistake(
         "masked keys take part in the softmax",
-        "가려진 key의 score가 훨씬 크면 남은 weight가 모두 0이 됩니다: score를 -20처럼 조금만 낮추었거나, softmax를 취한 "
-        "뒤에 mask를 적용하고 합으로 다시 나눈 것 같습니다.",
+        "가려진 key의 score가 훨씬 크면, 보이는 key의 weight까지 모두 0이 됩니다: score를 -20처럼 조금만 낮추었거나, "
+        "softmax를 취한 뒤에 mask를 적용하고 합으로 다시 나눈 것 같습니다.",
         "Where masked keys have far higher scores, all weights become 0: are their scores lowered too little, by 20, say, or "
         "masked only after the softmax, and the rest divided by its sum?",
         {"masking": "after the softmax, renormalised"},

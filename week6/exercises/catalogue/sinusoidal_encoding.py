@@ -45,13 +45,14 @@ MISTAKES = [
     ),
     Mistake(
         "exponent counted twice",
-        "뒤쪽 열로 갈수록 주파수가 너무 빨리 줄어듭니다: 지수가 4i/d_model이니 arange(0, d_model, 2)에 2를 또 곱하지 않았나요?",
+        "번호가 큰 열로 갈수록 주파수가 너무 빨리 줄어듭니다: 지수가 4i/d_model인데 "
+        "arange(0, d_model, 2)에 2를 또 곱하지 않았나요?",
         "The frequencies fall too fast from column to column: the exponent is 4i/d_model, from 2 * arange(0, d_model, 2)?",
         {"exponent": "4i"},
     ),
     Mistake(
         "factor 2 missing in the exponent",
-        "뒤쪽 열로 갈수록 주파수가 너무 천천히 줄어듭니다: 지수 2i/d_model에서 2가 빠진 것 같습니다.",
+        "번호가 큰 열로 갈수록 주파수가 너무 천천히 줄어듭니다: 지수 2i/d_model에서 2가 빠진 것 같습니다.",
         "The frequencies fall too slowly from column to column: is the 2 of the exponent 2i/d_model missing?",
         {"exponent": "i"},
     ),
