@@ -244,6 +244,29 @@ def test_the_open_training_is_what_fit_does(names):
     torch.testing.assert_close(list(run.model.parameters()), list(names["rnn"].parameters()))
 
 
+def test_the_later_records_are_what_the_models_do(names):
+    model, data, content = names["runs"][0.1]["transformer"].model, names["data"], names["content"]
+    factors, layers = lab5.silenced_factors(model, data), content["layers_2"].model
+    previous = torch.ones(induction.LENGTH, induction.LENGTH, dtype=torch.bool)
+    previous[range(1, induction.LENGTH), range(induction.LENGTH - 1)] = False
+    expected = {
+        "position.base": error_on(model, data),
+        "heads.silenced.min": min(factors),
+        "heads.silenced.max": max(factors),
+        "recall.fixed_place.transformer.mse": names["fixed"]["transformer"].error,
+        "induction.unseen": induction.accuracy(layers, names["longer"]),
+        "induction.gru_unseen": induction.accuracy(content["gru"].model, names["longer"]),
+        "induction.hidden.1": induction.accuracy(partial(layers, first=previous), names["seen"]),
+    }
+    for name, run in names["recall_runs"].items():
+        errors = [error_on(run.model, test) for test in names["wave_tests"]]
+        expected[f"recall.period_25.{name}.mse"] = sum(errors) / 10
+    expected |= {f"mistakes.{name}.mse": run.error for name, run in names["mistake_runs"].items()}
+    for (name, rate), difference in names["apart"].items():
+        expected[f"sensitivity.{name}.lr_{rate:g}"] = difference[-20:].max()
+    assert {key: recorded(names, key) for key in expected} == pytest.approx(expected, rel=1e-5)
+
+
 def test_no_positions_reaches_the_networks_of_sections_1_to_3(names, tmp_path):
     def positions(names):
         runs = [names["runs"][0.1]["transformer"], names["recall_runs"]["transformer"], names["fixed"]["transformer"]]

@@ -76,6 +76,13 @@ def test_moved_names_what_is_beyond_its_tolerance(was, now, lines):
     assert len(found) == lines and all(line.startswith("a: ") for line in found)
 
 
+@pytest.mark.parametrize("other", [{"seed": 1}, {"options": {"heads": 2}}])
+def test_runs_of_another_seed_or_with_other_flags_are_not_compared(other):
+    run = {"seed": 0, "options": {"heads": 4}, "results": {"a": {"value": 2.0, "rtol": 0.1}}}
+    (line,) = moved(run | other, run)
+    assert line.startswith("recorded with seed ")
+
+
 STUDY = {"lab": 9, "n": 3, "fast": False}
 
 
@@ -172,6 +179,13 @@ def test_what_is_no_results_file_at_all_is_named_too(tmp_path, content):
         with pytest.raises(ValueError, match=r"^09_results\.json: ") as error:
             read(path)
         assert "\n" not in str(error.value)
+
+
+def test_a_key_that_stands_there_twice_is_refused(tmp_path):
+    path = tmp_path / "09_results.json"
+    path.write_text(json.dumps(GOOD).replace('"a": ', '"a": {"value": 1.0, "rtol": 0.001}, "a": '))
+    with pytest.raises(ValueError, match="a key stands there twice"):
+        read_results(path)
 
 
 @pytest.mark.parametrize("missing", list(GOOD))
