@@ -2,7 +2,7 @@
 
 const NOTHING_FOUND = { claim: null, fooled: null, falls: null, stays: null };
 const progress = { ...NOTHING_FOUND };
-const NEEDED = 0.2; // as in Lab 2: a head is needed if silencing it costs more than this
+const NEEDED = 0.2; // a head is needed if without it more than this share of the verbs goes wrong
 
 // --- the language, as far as the tasks need it ---
 
@@ -101,7 +101,8 @@ function judge_order(state, { now, trained }) {
   return { key: "task_3_luck", values: { ...values, mirror: gapped(mirror), other: mirror.words[mirror.hidden] } };
 }
 
-// Task 1: both tests of a head, by the rule of Lab 2. A single head has none to be compared with.
+// Task 1: both tests of a head, by wrong verbs, which one can see on this page (Lab 2 takes log-odds). A single head has
+// none to be compared with.
 function judge_head(head) {
   const { attention, drop, even } = COURSE.heads;
   const looks = index_of_largest(attention) === head && attention[head] >= 2 * even;
