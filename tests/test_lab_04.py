@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from common import opened, stacks
-from common.gpt import END, NOTHING, as_words, empty_cache, judge, measure_cache, next_words, shares_of_kinds
+from common.gpt import END, as_words, empty_cache, judge, measure_cache, next_words, shares_of_kinds
 from common.jacobian import jacobian
 from common.stacks import (
     N_STEPS,
@@ -37,7 +37,7 @@ from common.toy_language import (
     sentences,
     train_masked_words,
 )
-from common.training import PlainAdamW
+from common.training import NO_TARGET, PlainAdamW
 from common.transformer import TransformerBlock, torch_block
 from conftest import load, run_script
 from week6.figures import transformer_block as draw
@@ -502,7 +502,7 @@ def test_every_word_is_asked_for_what_follows_it():
     inputs, targets = next_words([["the", "cat", "sat"], ["the"]])
     the, cat, sat = (IDS[word] for word in ("the", "cat", "sat"))
     assert inputs.tolist() == [[END, the, cat, sat], [END, the, END, END]]
-    assert targets.tolist() == [[the, cat, sat, END], [the, END, NOTHING, NOTHING]]
+    assert targets.tolist() == [[the, cat, sat, END], [the, END, NO_TARGET, NO_TARGET]]
     assert as_words(inputs) == [["the", "cat", "sat"], ["the"]]
 
 
@@ -576,7 +576,7 @@ def test_a_writer_learns_the_language():
         if n_steps:
             lab4.train(
                 gpt,
-                lambda i: lab4.F.cross_entropy(gpt(inputs[i]).flatten(0, 1), targets[i].flatten(), ignore_index=NOTHING),
+                lambda i: lab4.F.cross_entropy(gpt(inputs[i]).flatten(0, 1), targets[i].flatten(), ignore_index=NO_TARGET),
                 n_steps,
                 lr=1e-2,
                 label="",

@@ -18,6 +18,7 @@ from common.experiments import batches_of, error_on, errors_of, fit, fit_all, ra
 from common.heads import silenced
 from common.sines import AMPLITUDES, FREQUENCIES, baselines, curve_fit, least_squares, sines
 from common.study import Study
+from common.training import NO_TARGET
 from conftest import ROOT, load, run_script
 from week6.figures import sequence_modeling as figures
 
@@ -388,7 +389,7 @@ def test_repeating_tokens_repeat_and_only_what_is_known_is_asked():
         period = row.index(row[0], 1)
         assert 4 <= period <= 9 and len(set(row[:period])) == period
         assert all(row[t] == row[t % period] for t in range(induction.LENGTH))
-        assert asked == [induction.UNKNOWN] * period + [row[(t + 1) % period] for t in range(period, induction.LENGTH)]
+        assert asked == [NO_TARGET] * period + [row[(t + 1) % period] for t in range(period, induction.LENGTH)]
     longest = max(row.index(row[0], 1) for row in induction.repeating(200, induction.LONGER, generator())[0].tolist())
     assert longest == induction.LONGER[1] > induction.PERIODS[1]
 

@@ -51,13 +51,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from common.attention import causal_mask, scaled_dot_product_attention
-from common.gpt import END, NOTHING, GPTParts, as_words, empty_cache, judge, measure_cache, next_words, shares_of_kinds
+from common.gpt import END, GPTParts, as_words, empty_cache, judge, measure_cache, next_words, shares_of_kinds
 from common.jacobian import jacobian
 from common.opened import change_by_others, count_parameters, measure_flow, measure_heads, moved_by_one, refuses
 from common.progress import progress
 from common.stacks import make_stack, measure_activation, measure_depth, measure_schedule, sines
 from common.toy_language import IDS, MaskedWordModel, encode, is_grammatical, sentences, train_masked_words
-from common.training import train
+from common.training import NO_TARGET, train
 from common.transformer import ACTIVATIONS, NORMS, torch_block
 from week6.figures import transformer_block as draw
 
@@ -433,7 +433,7 @@ if lab.section("6. The block writes"):
 
     def loss_at(step: int) -> Tensor:
         """Of naming the next word at every place of every sentence."""
-        return F.cross_entropy(gpt(inputs[step]).flatten(0, 1), targets[step].flatten(), ignore_index=NOTHING)
+        return F.cross_entropy(gpt(inputs[step]).flatten(0, 1), targets[step].flatten(), ignore_index=NO_TARGET)
 
     losses = train(gpt, loss_at, len(inputs), lr=1e-2, label="training the writer")
     gpt.requires_grad_(False)
