@@ -365,7 +365,7 @@ if lab:
     rows = []
     for name, pattern in PROBES.items():
         kept = lab.record(f"probe.{name}", accuracy(model, probes(pattern), "agreement"))
-        if lab.verbose or name in ("place_3", "place_4", "not_subject", "both_early"):
+        if lab.verbose or name in ("place_2", "place_4", "not_subject", "both_early"):
             rows.append([pattern, kept] + ([lab.study.median(f"probe.{name}")] if lab.study else []))
     lab.record("probe.agrees_with_subject", 1 - accuracy(model, probes(PROBES["not_subject"]), "agreement"))
     lab.say("Which rule? Of all pairs of nouns A and B of different number, the share in which the verb `_` agrees with A:")
