@@ -28,10 +28,10 @@ from common.toy_language import (
     is_grammatical,
     is_held_out,
 )
+from common.training import NO_TARGET
 from common.transformer import TransformerBlock
 
 END = IDS[PAD]  # stands before the first and behind the last word of a sentence, as GPT-2's <|endoftext|> between texts
-NOTHING = -100  # what F.cross_entropy leaves out
 
 
 class GPTParts(nn.Module):
@@ -60,11 +60,11 @@ def empty_cache(gpt: GPTParts, n: int = 1) -> list[tuple[Tensor, Tensor]]:
 
 
 def next_words(texts: Iterable[Sequence[str]]) -> tuple[Tensor, Tensor]:
-    """For each sentence END and its words, (B, T), and the word that follows each of them, (B, T); NOTHING behind the end."""
+    """For each sentence END and its words, (B, T), and the word that follows each of them, (B, T); NO_TARGET behind the end."""
     tokens, lengths = encode([PAD, *words, PAD] for words in texts)  # (B, T + 1), (B,)
     inputs, targets = tokens[:, :-1], tokens[:, 1:]
     behind = torch.arange(targets.shape[1]) >= lengths[:, None] - 1
-    return inputs, targets.masked_fill(behind, NOTHING)
+    return inputs, targets.masked_fill(behind, NO_TARGET)
 
 
 def as_words(tokens: Tensor) -> list[list[str]]:
@@ -98,8 +98,8 @@ def shares_of_kinds(shares: Tensor) -> dict[str, Tensor]:
         "we, they, she": PRONOUNS,
         "found, saw, chased": RELATIVE_VERBS,
         "today, yesterday": ("today", "yesterday"),
-        "verb of one": [COPULA[0], *(forms[0] for forms in VERBS)],
-        "verb of several": [COPULA[1], *(forms[1] for forms in VERBS)],
+        "singular verb": [COPULA[0], *(forms[0] for forms in VERBS)],
+        "plural verb": [COPULA[1], *(forms[1] for forms in VERBS)],
         "past verb": [forms[2] for forms in VERBS],
         "very": ("very",),
         "on, in": tuple(PLACES),

@@ -15,14 +15,14 @@ from common import precision  # noqa: F401 (float64 and one thread)
 from common.attention import MultiHeadAttention, causal_mask
 from common.experiments import Data
 from common.positional_encoding import sinusoidal_encoding
+from common.training import NO_TARGET
 
 N_TOKENS, LENGTH = 16, 18
 PERIODS, LONGER = (4, 9), (10, 15)  # smallest and largest period: in training, and in the test of what was never seen
-UNKNOWN = -100  # what cross_entropy ignores
 
 
 def repeating(n: int, periods: tuple[int, int], generator: torch.Generator) -> Data:
-    """n sequences (n, LENGTH) and at each position the token that follows, UNKNOWN in the first round (n, LENGTH).
+    """n sequences (n, LENGTH) and at each position the token that follows, NO_TARGET in the first round (n, LENGTH).
 
     Within a round all tokens differ, so the answer is unique.
     """
@@ -31,12 +31,12 @@ def repeating(n: int, periods: tuple[int, int], generator: torch.Generator) -> D
     rounds = torch.rand(n, N_TOKENS, generator=generator).argsort(dim=1)  # each token once, in a random order
     steps = torch.arange(LENGTH + 1)
     tokens = rounds.gather(1, steps % period)  # (n, LENGTH + 1)
-    return tokens[:, :-1], tokens[:, 1:].masked_fill(steps[:-1] < period, UNKNOWN)
+    return tokens[:, :-1], tokens[:, 1:].masked_fill(steps[:-1] < period, NO_TARGET)
 
 
 def token_loss(logits: Tensor, targets: Tensor) -> Tensor:
     """Cross-entropy of logits (n, T, N_TOKENS) where the next token is known."""
-    return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=UNKNOWN)
+    return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=NO_TARGET)
 
 
 @torch.no_grad()
@@ -44,7 +44,7 @@ def accuracy(predict, data: Data) -> float:
     """The share of the known next tokens that get the largest logit."""
     inputs, targets = data
     right = predict(inputs).argmax(dim=-1) == targets
-    return right[targets != UNKNOWN].double().mean().item()
+    return right[targets != NO_TARGET].double().mean().item()
 
 
 class Attentions(nn.Module):

@@ -202,6 +202,11 @@ def number(x: float, digits: int = 3) -> str:
     return f"{x:.{digits}g}" if x >= 1e-3 or x == 0 else f"{x:.{min(digits, 2) - 1}e}"
 
 
+def median_of(n: int) -> str:
+    """What a title ends with that gives the medians of so many starts; nothing if there are none."""
+    return f" (median of {n} starts)" if n else ""
+
+
 def decades(axis: Axis) -> None:
     """A logarithmic axis that spans many powers of ten: these alone, as 0.01 or 1e-06."""
     axis.set_major_formatter("{x:g}")

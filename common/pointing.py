@@ -26,7 +26,7 @@ from common.positional_encoding import (
     sinusoidal_encoding,
 )
 from common.progress import progress
-from common.training import train
+from common.training import NO_TARGET, train
 
 D_MODEL, N_HEADS = 32, 4
 VOCABULARY = 16
@@ -149,7 +149,7 @@ class Pointer(nn.Module):
 def train_pointer(model: Pointer, task: str, trial: Trial, generator: torch.Generator) -> None:
     """Train a model to name what is asked for, at all positions at once."""
     tokens, asked = sequences(task, trial.n_steps * BATCH, trial.length, trial.offset, generator)
-    targets = tokens.gather(1, asked.clamp(min=0)).masked_fill(asked < 0, -100)  # -100: left out of the loss
+    targets = tokens.gather(1, asked.clamp(min=0)).masked_fill(asked < 0, NO_TARGET)
     tokens, targets = tokens.split(BATCH), targets.split(BATCH)
 
     def loss_at(step: int) -> Tensor:

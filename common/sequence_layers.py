@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Sequence
-from statistics import median
 
 import numpy as np
 import torch
@@ -84,16 +83,16 @@ def measure_path(kind: str, seed: int, n: int = 65, d: int = 32) -> Tensor:
     return last.pow(2).sum(dim=(0, 2)).sqrt().flip(0)  # (n,)
 
 
-def measure_times(kinds: Collection[str], lengths: Sequence[int], d: int, repeats: int) -> dict[str, list[float]]:
-    """Median seconds of a forward and backward pass at each length, batch 1; the layers take turns, the first turn is a
-    warm-up that does not count."""
+def measure_times(kinds: Collection[str], lengths: Sequence[int], d: int, n_times: int) -> dict[str, list[float]]:
+    """Seconds of a forward and backward pass at each length, batch 1; the layers take turns, and the fastest of n_times
+    counts: what else the machine does only makes it slower."""
     layers = {kind: make_layer(kind, d) for kind in kinds}
     found = {kind: [] for kind in kinds}
     for n in lengths:
         x = torch.randn(1, n, d, requires_grad=True)
-        turns = [{kind: seconds(layer, x) for kind, layer in layers.items()} for _ in range(repeats + 1)]
+        turns = [{kind: seconds(layer, x) for kind, layer in layers.items()} for _ in range(n_times)]
         for kind in kinds:
-            found[kind].append(median(turn[kind] for turn in turns[1:]))
+            found[kind].append(min(turn[kind] for turn in turns))
     return found
 
 

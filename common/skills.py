@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from common.heads import jensen_shannon, silenced
-from common.toy_language import BEINGS, COPULA, IDS, MASK, MaskedWordModel, Sentence, encode
+from common.toy_language import BEINGS, COPULA, MaskedWordModel, Sentence, judge_gaps
 
 LOOKS_AT = {  # skill: the word that tells what belongs into the gap
     "agreement": "subject",
@@ -17,27 +17,6 @@ LOOKS_AT = {  # skill: the word that tells what belongs into the gap
     "determiner": "subject",
     "preposition": "place",
 }
-
-
-@torch.no_grad()
-def judge_gaps(model: nn.Module, test: Sequence[Sentence], skill: str) -> tuple[Tensor, Tensor, Tensor]:
-    """Hide the word that `skill` decides in each of the sentences, all of which must have one.
-
-    Returns:
-        log_odds (B,): log p / (1 - p), where p is the probability of the hidden word among itself and its competitors;
-        right (B,) bool: whether it is more probable than each of them;
-        weights (B, H, T): what the gap looks at.
-    """
-    positions, words, competitors = zip(*(sentence.gaps[skill] for sentence in test), strict=True)
-    tokens, lengths = encode(sentence.words for sentence in test)
-    rows, gaps = torch.arange(len(test)), torch.tensor(positions)
-    tokens[rows, gaps] = IDS[MASK]
-    scores, weights = model(tokens, lengths)
-    scores = scores[rows, gaps]  # (B, vocabulary)
-    wrong, n_wrong = encode(competitors)  # (B, most competitors), (B,)
-    at_wrong = scores.gather(1, wrong).masked_fill(torch.arange(wrong.shape[1]) >= n_wrong[:, None], -torch.inf)
-    at_right = scores[rows, [IDS[word] for word in words]]  # (B,)
-    return at_right - at_wrong.logsumexp(dim=1), at_right > at_wrong.amax(dim=1), weights[rows, :, gaps]
 
 
 def probes(pattern: str) -> list[Sentence]:

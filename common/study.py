@@ -6,7 +6,7 @@ every key the median, the quantiles, the extremes, and the values themselves, in
     study = Study(5)
     study.median("recall.rnn.p25"), study.q10("recall.rnn.p25"), study.n
     study.count("recall.rnn.p25", where=lambda error: error > 0.5)                      # in how many starts
-    study.share("recall.rnn.p25", "recall.transformer.p25", where=lambda r, t: r > t)   # start by start
+    study.count("recall.rnn.p25", "recall.transformer.p25", where=lambda r, t: r > t)   # start by start
 
 Where there is no study yet, `bool(study)` is false, `values` gives () and everything else None.
 """
@@ -135,11 +135,6 @@ class Study:
         """In how many starts `where` holds of the values under `keys`; None if the study does not know one of them."""
         columns = [self.values(key) for key in keys]
         return sum(bool(where(*row)) for row in zip(*columns, strict=True)) if all(columns) else None
-
-    def share(self, *keys: str, where: Callable[..., bool]) -> float | None:
-        """`count` as a share of all starts."""
-        count = self.count(*keys, where=where)
-        return None if count is None else count / self.n
 
     def room(self, key: str) -> tuple[float, float] | None:
         """Between what one more start may lie: the span of all starts, and half of it again on either side.

@@ -37,7 +37,7 @@ from torch import Tensor, nn
 
 from common.attention import padding_mask
 from common.positional_encoding import LearnedEncoding
-from common.training import train
+from common.training import NO_TARGET, train
 from common.transformer import TransformerBlock
 
 ANIMALS = [("cat", "cats"), ("dog", "dogs"), ("mouse", "mice"), ("bird", "birds")]
@@ -204,15 +204,6 @@ def sentences(n: int, seed: int, *, held_out: bool) -> list[Sentence]:
     return found
 
 
-def probe_sentences() -> list[Sentence]:
-    """ "near the dogs the cat is very old": English, but outside the grammar; the first noun is not the subject."""
-    found = []
-    for (first, second), number, adjective in itertools.product(itertools.permutations(BEINGS, 2), (0, 1), ADJECTIVES):
-        words = ["near", "the", first[1 - number], "the", second[number], COPULA[number], "very", adjective]
-        found.append(Sentence(words, gaps={"agreement": (5, COPULA[number], (COPULA[1 - number],))}))
-    return found
-
-
 def verb_position(words: Sequence[str]) -> int:
     """Where the last verb stands; the last word if there is none."""
     verbs = [i for i, word in enumerate(words) if word in COPULA or any(word in forms for forms in VERBS)]
@@ -226,10 +217,10 @@ def encode(texts: Iterable[Sequence[str]]) -> tuple[Tensor, Tensor]:
 
 
 def role_words(texts: Sequence[Sentence], roles: Sequence[str]) -> tuple[Tensor, Tensor]:
-    """Where the word of each role stands in each sentence (B, roles), and its number (B, roles); -100, which
-    F.cross_entropy leaves out, where the sentence has none."""
-    places = [[text.at.get(role, -100) for role in roles] for text in texts]
-    words = [[IDS[text.words[i]] if i >= 0 else -100 for i in row] for text, row in zip(texts, places, strict=True)]
+    """Where the word of each role stands in each sentence (B, roles), and its number (B, roles); NO_TARGET where the sentence
+    has none."""
+    places = [[text.at.get(role, NO_TARGET) for role in roles] for text in texts]
+    words = [[IDS[text.words[i]] if i >= 0 else NO_TARGET for i in row] for text, row in zip(texts, places, strict=True)]
     return torch.tensor(places), torch.tensor(words)
 
 
@@ -289,12 +280,13 @@ def _gap(sentence: Sentence, rng: random.Random) -> int:
 
 
 @torch.no_grad()
-def fill_gaps(model: MaskedWordModel, test: Sequence[Sentence], skill: str) -> tuple[Tensor, Tensor]:
+def judge_gaps(model: nn.Module, test: Sequence[Sentence], skill: str) -> tuple[Tensor, Tensor, Tensor]:
     """Hide the word that `skill` decides in each of the sentences, all of which must have one.
 
     Returns:
-        right (B,) bool, whether the hidden word scores above all its competitors, and the attention weights of the
-        gap (B, H, T).
+        log_odds (B,): log p / (1 - p), where p is the probability of the hidden word among itself and its competitors;
+        right (B,) bool: whether it is more probable than each of them;
+        weights (B, H, T): what the gap looks at.
     """
     positions, words, competitors = zip(*(sentence.gaps[skill] for sentence in test), strict=True)
     tokens, lengths = encode(sentence.words for sentence in test)
@@ -304,5 +296,10 @@ def fill_gaps(model: MaskedWordModel, test: Sequence[Sentence], skill: str) -> t
     scores = scores[rows, gaps]  # (B, vocabulary)
     wrong, n_wrong = encode(competitors)  # (B, most competitors), (B,)
     at_wrong = scores.gather(1, wrong).masked_fill(torch.arange(wrong.shape[1]) >= n_wrong[:, None], -torch.inf)
-    right = scores[rows, [IDS[word] for word in words]] > at_wrong.amax(dim=1)
-    return right, weights[rows, :, gaps]
+    at_right = scores[rows, [IDS[word] for word in words]]  # (B,)
+    return at_right - at_wrong.logsumexp(dim=1), at_right > at_wrong.amax(dim=1), weights[rows, :, gaps]
+
+
+def fill_gaps(model: nn.Module, test: Sequence[Sentence], skill: str) -> tuple[Tensor, Tensor]:
+    """What `judge_gaps` gives, without the log-odds: right (B,) and weights (B, H, T)."""
+    return judge_gaps(model, test, skill)[1:]

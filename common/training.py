@@ -12,6 +12,8 @@ from torch.optim.lr_scheduler import OneCycleLR
 from common import precision  # noqa: F401 (float64 and one thread)
 from common.progress import progress
 
+NO_TARGET = -100  # where there is nothing to name: F.cross_entropy leaves it out of the loss
+
 
 def train(
     model: nn.Module,

@@ -341,6 +341,10 @@ def test_decades_are_written_out_and_stand_alone():
     assert not ax.yaxis.get_minorticklocs().size
 
 
+def test_a_title_says_whose_median_it_gives():
+    assert plotting.median_of(3) == " (median of 3 starts)" and plotting.median_of(0) == ""
+
+
 def test_panels_wrap_their_headline():
     fig, axes = plotting.panels("word " * 60, (2, 1), size=(8, 3))
     assert len(axes) == 2 and fig.get_suptitle().count("\n") >= 2

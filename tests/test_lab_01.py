@@ -11,7 +11,7 @@ from common.attention import causal_mask, scaled_dot_product_attention
 from common.command_line import sentence_of
 from common.lexicon import KINDS, agreeing_verb, embed
 from conftest import load, run_script
-from week6.figures.attention_basics import draw_sentence
+from week6.figures.attention_basics import draw_look_up, draw_masks, draw_sentence
 
 lab1 = load(1)
 AT_512 = lab1.SIZES.index(512)
@@ -30,6 +30,14 @@ def test_look_up_is_attention_with_four_different_sizes():
     torch.testing.assert_close(lab1.weights.sum(-1), torch.ones(3))
     torch.testing.assert_close(lab1.scaled * 2, lab1.scores)  # sqrt(d_k) = 2
     assert lab1.weights.argmax(-1)[0] == list(lab1.BOOKS).index("Machine Learning")
+
+
+def test_the_scores_are_drawn_with_the_decimals_that_they_have():
+    steps = (lab1.scores, lab1.scaled, lab1.weights, lab1.output, lab1.v)
+    fig = draw_look_up(*steps, list(lab1.READERS), list(lab1.BOOKS), lab1.CONTENTS)
+    first, second = ([text.get_text() for text in ax.texts] for ax in fig.axes[:2])
+    assert first[:2] == ["8", "12"] and first[10:13] == ["8.4", "8.4", "2.8"]
+    assert [float(text) / 2 for text in first] == [float(text) for text in second]  # sqrt(d_k) = 2
 
 
 @pytest.fixture(scope="module", params=[0, 1])
@@ -122,6 +130,14 @@ def test_right_masks_leak_nothing_and_the_inverted_one_shows_the_future(names):
     torch.testing.assert_close(names["rightly"], lab1.attend(embed(WORDS)[None], causal_mask(len(WORDS)))[0])
     assert (seen["inverted"][:-1].tril() == 0).all() and seen["inverted"][-1].isnan().all()
     assert (seen["padding"][:, -3:] == 0).all()
+
+
+def test_the_filling_is_named_as_padding_and_as_the_word_that_it_is():
+    weights = {"causal": torch.rand(2, 2), "padding": torch.rand(4, 4), "inverted": torch.rand(2, 2)}
+    may = {name: torch.ones_like(matrix, dtype=torch.bool) for name, matrix in weights.items()}
+    fig = draw_masks(["the", "cat"], ["a", "dog"], weights, may, dict.fromkeys(weights, 0.0))
+    rows = [[label.get_text() for label in ax.get_yticklabels()] for ax in fig.axes[:3]]
+    assert rows == [["the", "cat"], ["the", "cat", "<pad> (= a)", "<pad> (= dog)"], ["the", "cat"]]
 
 
 def test_leak_sees_a_mask_that_is_wrong_in_one_place():

@@ -38,6 +38,7 @@ from week6.figures.positional_encoding import (
     WAYS,
     draw_comparison,
     draw_extrapolation,
+    draw_order,
     draw_stretched,
     portrait,
     rope_key,
@@ -386,6 +387,22 @@ def test_the_comparison_names_who_points(tmp_path):
     assert title.startswith("3 of 7 learn") and title.endswith("RoPE and ALiBi do not (0.50 right at most; median of 3 starts)")
 
 
+def test_the_encoding_that_adds_nothing_is_not_drawn_and_the_figure_says_so():
+    shown = [encoding for encoding in ENCODINGS if encoding != "relative_all"]
+    fig = draw_comparison({encoding: run_of(encoding, 1.0) for encoding in shown}, TRIAL, NO_STUDY)
+    titles = [ax.get_title(loc="left").split("\n")[0] for ax in fig.axes[: len(shown) - 1]]
+    assert titles == [ENCODINGS[encoding] for encoding in shown if encoding != "none"]
+    assert 'of the 7, "none" adds nothing and is not drawn' in fig.get_supxlabel()
+
+
+def test_the_order_figure_says_which_layer_it_draws():
+    outputs = {case: torch.rand(3, 2, 3, 5) for case in ("without positions", "with positions")}
+    differences = {case: lab3.order_differences(layers) for case, layers in outputs.items()}
+    fig = draw_order((lab3.FIRST, lab3.SECOND), outputs, differences)
+    assert fig.get_suptitle().startswith('"you love i": without positions the same vectors')
+    assert fig.get_supxlabel() == "Drawn: the first of 3 layers with random weights."
+
+
 def test_the_portrait_is_of_the_best_head():
     run = run_of("relative")
     torch.nn.init.normal_(run["model"].relative.table)
@@ -533,7 +550,7 @@ def test_required_records_and_printed_findings(fast_runs):
     lines = run.process.stdout.decode("ascii").splitlines()
     assert sum("models trained:" not in line for line in lines) <= 62  # two of them say that it was --fast
     printed = " ".join(" ".join(lines).split())
-    assert f"{results['similarity.far']['value']:.2f} at {results['similarity.far_distance']['value']:.0f}." in printed
+    assert f"{results['similarity.far']['value']:.2f} at {results['similarity.far_distance']['value']:.0f}: further" in printed
     assert f"moves every position by 3 (error {results['shift.max_error']['value']:.0e})" in printed
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from common import opened, stacks
-from common.gpt import END, NOTHING, as_words, empty_cache, judge, measure_cache, next_words, shares_of_kinds
+from common.gpt import END, as_words, empty_cache, judge, measure_cache, next_words, shares_of_kinds
 from common.jacobian import jacobian
 from common.stacks import (
     N_STEPS,
@@ -37,7 +37,7 @@ from common.toy_language import (
     sentences,
     train_masked_words,
 )
-from common.training import PlainAdamW
+from common.training import NO_TARGET, PlainAdamW
 from common.transformer import TransformerBlock, torch_block
 from conftest import load, run_script
 from week6.figures import transformer_block as draw
@@ -112,6 +112,9 @@ def test_layer_norm_gives_variance_1_until_gamma_changes_it(norm, models):
     flow = opened.measure_flow(models[norm].block, embedded(models[norm]))
     assert all(0.97 < v <= 1.0001 for name in ("norm 1", "norm 2") for v in flow[name]["plain_variance"].tolist())
     assert all(flow[name]["variance"].sub(1).abs().max() > 0.01 for name in ("norm 1", "norm 2"))
+    plain, final = (flow["norm 2"][name].mean() for name in ("plain_variance", "variance"))
+    title = " ".join(draw.flow(flow, lab4.WORDS, norm).get_suptitle().split())
+    assert title.endswith(f"formula gives variance {plain:.2f}; its trained gamma and beta make that {final:.2f}")
 
 
 @pytest.mark.parametrize("norm", ["post", "pre"])
@@ -270,6 +273,7 @@ def test_the_residual_figure_states_what_was_measured():
     title = " ".join(fig.get_suptitle().split())
     assert "24 blocks leave 2e-31 of the gradient; with one of the two at least 0.007" in title
     assert "0.50 of the directions shrink" in fig.axes[2].get_title(loc="left")
+    assert [text.get_text() for text in fig.axes[2].texts] == ["left of 0.50\nthey shrink"]
     notes = [text.get_text() for text in fig.axes[0].texts]
     assert notes == ["2e-31 at\n48 blocks"] * 2  # from either start: what lies below the axis is told
 
@@ -409,7 +413,11 @@ def test_the_warm_up_figure_says_which_norm_fails():
     for norm, schedule, rate in itertools.product(("post", "pre"), lab4.SCHEDULES, lab4.RATES):
         failed = norm == "post" and rate == lab4.RATES[-1]
         runs[norm, schedule, rate] = {"loss": 0.5 if failed else 0.05, "diverged": failed, "curve": np.ones(9)}
-    title = " ".join(draw.warmup(runs, 0.5, NO_STUDY).get_suptitle().split())
+    fig = draw.warmup(runs, 0.5, NO_STUDY)
+    (legend,) = fig.legends
+    lines = {text.get_text(): line.get_linestyle() for text, line in zip(legend.get_texts(), legend.get_lines(), strict=True)}
+    assert lines["pre-norm, with warm-up"] == "-" and lines["pre-norm, without warm-up"] == "--" and len(lines) == 5
+    title = " ".join(fig.get_suptitle().split())
     assert title == "At rate 0.03 post-norm fails in 1 of 1 starts even with warm-up, pre-norm in 0 even without"
 
 
@@ -502,7 +510,7 @@ def test_every_word_is_asked_for_what_follows_it():
     inputs, targets = next_words([["the", "cat", "sat"], ["the"]])
     the, cat, sat = (IDS[word] for word in ("the", "cat", "sat"))
     assert inputs.tolist() == [[END, the, cat, sat], [END, the, END, END]]
-    assert targets.tolist() == [[the, cat, sat, END], [the, END, NOTHING, NOTHING]]
+    assert targets.tolist() == [[the, cat, sat, END], [the, END, NO_TARGET, NO_TARGET]]
     assert as_words(inputs) == [["the", "cat", "sat"], ["the"]]
 
 
@@ -549,7 +557,7 @@ def test_every_word_has_one_kind():
     shares = torch.eye(len(VOCABULARY))
     kinds = torch.stack(list(shares_of_kinds(shares).values()))  # (kinds, vocabulary)
     assert kinds.sum(dim=0).tolist() == [0.0 if word == MASK else 1.0 for word in VOCABULARY]
-    assert shares_of_kinds(shares[IDS["sits"]])["verb of one"] == 1 == shares_of_kinds(shares[IDS[PAD]])["end"]
+    assert shares_of_kinds(shares[IDS["sits"]])["singular verb"] == 1 == shares_of_kinds(shares[IDS[PAD]])["end"]
 
 
 def test_the_cache_changes_no_score(writer):
@@ -576,7 +584,7 @@ def test_a_writer_learns_the_language():
         if n_steps:
             lab4.train(
                 gpt,
-                lambda i: lab4.F.cross_entropy(gpt(inputs[i]).flatten(0, 1), targets[i].flatten(), ignore_index=NOTHING),
+                lambda i: lab4.F.cross_entropy(gpt(inputs[i]).flatten(0, 1), targets[i].flatten(), ignore_index=NO_TARGET),
                 n_steps,
                 lr=1e-2,
                 label="",

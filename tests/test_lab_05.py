@@ -18,6 +18,7 @@ from common.experiments import batches_of, error_on, errors_of, fit, fit_all, ra
 from common.heads import silenced
 from common.sines import AMPLITUDES, FREQUENCIES, baselines, curve_fit, least_squares, sines
 from common.study import Study
+from common.training import NO_TARGET
 from conftest import ROOT, load, run_script
 from week6.figures import sequence_modeling as figures
 
@@ -388,7 +389,7 @@ def test_repeating_tokens_repeat_and_only_what_is_known_is_asked():
         period = row.index(row[0], 1)
         assert 4 <= period <= 9 and len(set(row[:period])) == period
         assert all(row[t] == row[t % period] for t in range(induction.LENGTH))
-        assert asked == [induction.UNKNOWN] * period + [row[(t + 1) % period] for t in range(period, induction.LENGTH)]
+        assert asked == [NO_TARGET] * period + [row[(t + 1) % period] for t in range(period, induction.LENGTH)]
     longest = max(row.index(row[0], 1) for row in induction.repeating(200, induction.LONGER, generator())[0].tolist())
     assert longest == induction.LONGER[1] > induction.PERIODS[1]
 
@@ -573,6 +574,7 @@ def test_the_samples_say_by_how_much_each_network_misses_the_curve():
     predictions = {"rnn": torch.full((6,), 0.3), "transformer": torch.full((6,), 0.7), "limit": torch.zeros(6)}
     fig = figures.draw_samples(torch.zeros(6, 5), (torch.zeros(6, 5), torch.zeros(6)), predictions, 0.2)
     assert numbers_in(fig) == [0.2, 0.3, 0.7]
+    assert "all for step 5, drawn side by side" in fig.axes[3].get_xlabel()
 
 
 def test_the_patterns_name_the_heads_that_look_nearest_and_furthest():
@@ -596,6 +598,7 @@ def test_recall_by_content_is_that_of_two_layers_and_of_one():
     recalled = {name: {"mse": 0.5} for name in lab5.recall_networks}
     fig = figures.draw_recall(recalled, 0.1, content, torch.eye(5), torch.arange(5), 25, NO_STUDY)
     assert numbers_in(fig) == [0.75, 0.25]
+    assert max(fig.axes[1].get_xticks()) == 1  # a share
 
 
 def test_the_sensitivity_is_that_of_the_network_that_drifts_furthest():

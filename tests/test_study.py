@@ -68,7 +68,7 @@ def test_a_study_answers(study):
     statistics = [getattr(study, name)("rnn") for name in ("min", "q10", "median", "q90", "max")]
     assert statistics == pytest.approx([0.1, 0.14, 0.3, 0.46, 0.5])
     assert study.count("rnn", where=lambda r: r > 0.25) == 3
-    assert study.share("rnn", "attention", where=lambda r, a: r > a) == 0.8  # start by start, not median by median
+    assert study.count("rnn", "attention", where=lambda r, a: r > a) == 4  # start by start, not median by median
 
 
 def test_a_choice_is_found_again_though_fewer_digits_are_kept(tmp_path):
@@ -80,14 +80,14 @@ def test_a_choice_is_found_again_though_fewer_digits_are_kept(tmp_path):
 
 def test_what_a_study_does_not_know_is_none(study):
     assert study.values("no") == () and study.median("no") is None and study.room("no") is None
-    assert study.count("rnn", "no", where=lambda r, n: True) is None and study.share("no", where=bool) is None
+    assert study.count("rnn", "no", where=lambda r, n: True) is None
     assert not study.plausible("no", 1.0)
 
 
 def test_without_a_file_there_is_no_study(tmp_path):
     study = Study(9, tmp_path)
     assert not study and study.n == 0 and list(study.keys) == []
-    assert study.values("rnn") == () and study.q90("rnn") is None and study.share("rnn", where=bool) is None
+    assert study.values("rnn") == () and study.q90("rnn") is None and study.count("rnn", where=bool) is None
 
 
 @pytest.mark.parametrize(

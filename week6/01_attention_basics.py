@@ -96,6 +96,7 @@ output = weights @ v  # (3, 2)
 if lab:
     for name, step in {"1. scores": scores, "2. scaled": scaled, "3. weights": weights}.items():
         if lab.verbose or step is weights:
+            # strict=True: zip complains if the lengths differ
             rows = [[reader, *row] for reader, row in zip(READERS, step.tolist(), strict=True)]
             lab.table([name, *BOOKS], rows)
     rows = [[reader, *row] for reader, row in zip(READERS, output.tolist(), strict=True)]
@@ -141,7 +142,7 @@ def softmax_statistics(q: Tensor, k: Tensor, v: Tensor, scale: float) -> dict[st
     q = q.clone().requires_grad_()
     scores = q @ k.transpose(-2, -1) * scale  # (n, 1, N)
     weights = scores.softmax(dim=-1)  # (n, 1, N)
-    # the queries are independent, so each gets the gradient of its own output
+    # like backward(), but returns the gradients; the queries are independent, so each gets the gradient of its own output
     at_scores, at_q = (g.norm(dim=-1).flatten() for g in torch.autograd.grad((weights @ v).sum(), (scores, q)))
     low, median, high = at_scores.quantile(torch.tensor([0.1, 0.5, 0.9])).tolist()
     return {
@@ -166,7 +167,10 @@ def measure_scaling(generator: torch.Generator, n_queries: int) -> dict[str, dic
         v = torch.randn(n_queries, N_KEYS, 1, generator=generator)
         found["unscaled"].append(softmax_statistics(q, k, v, scale=1.0))
         found["scaled"].append(softmax_statistics(q, k, v, scale=1 / math.sqrt(d_k)))
-    return {v: {name: np.array([row[name] for row in rows]) for name in rows[0]} for v, rows in found.items()}
+    return {
+        variant: {name: np.array([row[name] for row in rows]) for name in rows[0]}  # (sizes,) each
+        for variant, rows in found.items()
+    }
 
 
 # %%
@@ -176,7 +180,8 @@ if lab.section("2. Why divide by sqrt(d_k)"):
     lab.say(f"What do large keys do to a softmax? ({n_queries} random queries, {N_KEYS} keys; u: unscaled, s: scaled)")
     names = [(name, variant) for name in ("variance", "entropy", "largest") for variant in found]
     rows = list(zip(SIZES, *(found[variant][name].tolist() for name, variant in names), strict=True))
-    lab.table(["d_k", *(f"{name} ({variant[0]})" for name, variant in names)], rows if lab.verbose else rows[::2])
+    shown = rows if lab.verbose else rows[::3]  # of d_k = 1, 8, 64 and 512
+    lab.table(["d_k", *(f"{name} ({variant[0]})" for name, variant in names)], shown)
 
 # %% [markdown]
 # The table in numbers: the exponent in $\mathrm{variance} \sim d_k^p$ is the slope of a straight line through the logarithms;
@@ -208,7 +213,8 @@ if lab:
     generator = lab.generator("three keys")
     one, three = torch.randn(1, 512, generator=generator), torch.randn(3, 512, generator=generator)
     example = {
-        "unscaled": scaled_dot_product_attention(one, three, three, scale=1.0)[1][0],  # (3,)
+        # [1]: the weights, (1, 3); [0]: those of the only query, (3,)
+        "unscaled": scaled_dot_product_attention(one, three, three, scale=1.0)[1][0],
         "scaled": scaled_dot_product_attention(one, three, three)[1][0],
     }
     lab.record("scaling.three_keys", {variant: shares.max() for variant, shares in example.items()})
@@ -225,7 +231,7 @@ if lab:
 
 # %%
 CHANNELS = ("noun", "pronoun", "verb", "adjective", "number")  # d_k = 5
-LOOKS_FOR = {
+LOOKS_FOR = {  # 8: large, so that the softmax decides clearly
     "verb": {"noun": 8.0, "pronoun": 8.0},
     "noun": {"adjective": 8.0},
     "pronoun": {"verb": 8.0},
@@ -329,7 +335,8 @@ def torch_attention() -> nn.MultiheadAttention:
 # %%
 batch = x[None]  # (1, T, 9): a batch of one sentence
 causal = causal_mask(len(words))  # (T, T)
-padded = torch.cat([batch, embed(["the"] * 3)[None]], dim=1)  # (1, T + 3, 9)
+FILLING = ["the"] * 3  # any words would do: as keys they are hidden. As queries they look around as a "the" does.
+padded = torch.cat([batch, embed(FILLING)[None]], dim=1)  # (1, T + 3, 9)
 padding = padding_mask([len(words)], padded.shape[1])  # (1, 1, T + 3)
 torchs = torch_attention()
 
@@ -361,14 +368,15 @@ if lab:
     lab.record("masks.torch_difference", (rightly - attend(batch, causal)[0]).abs().max())
     lab.say(
         "Given the negated mask, nn.MultiheadAttention agrees with ours (difference {masks.torch_difference:.0e}). Given ours, "
-        "{blocked} of the {n} weights of the last word become NaN; ours sum to {ours:.0f}.",
+        "{blocked} of the {n} weights of the last word become NaN; our own function, given the same wrong mask, gives that "
+        "word weights of {ours:.0f} instead.",
         blocked=int(inverted[0, -1].isnan().sum()),
         n=len(words),
-        ours=attend(x, ~causal)[1][-1].sum(),
+        ours=attend(x, ~causal)[1][-1].max(),
     )
     seen = {"causal": attend(x, causal)[1], "padding": attend(padded, padding)[1][0], "inverted": inverted[0]}
     may = {"causal": causal, "padding": padding[0].expand(len(padded[0]), -1), "inverted": ~causal}
-    fig = draw_masks(words, seen, may, leaks)
+    fig = draw_masks(words, FILLING, seen, may, leaks)
     lab.figure(fig, "01_masks")
 
 # %%

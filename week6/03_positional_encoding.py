@@ -123,7 +123,8 @@ if lab:
     lab.say(
         "Without positions each word keeps its vector (difference {equivariance.max_difference:.0e}) and takes it to its new "
         "place. With positions the word that changes most changes by {order.same_word.min_difference.with_positions:.2f} or "
-        "more, under a causal mask by {order.same_word.min_difference.causal:.2f} or more.",
+        "more in each of the {n} layers, under a causal mask by {order.same_word.min_difference.causal:.2f} or more.",
+        n=len(outputs["with positions"]),
     )
 
 # %% [markdown]
@@ -280,8 +281,9 @@ if lab:
     by = cosines[512][wide_rise] - cosines[512][wide_rise - 1]
     lab.record("similarity.d512", {"first_rise_distance": wide_rise, "first_rise": by})
     lab.say(
-        "One matrix moves every position by {k} (error {shift.max_error:.0e}). Similarity: {similarity.near:.2f} at "
-        "{similarity.near_distance:.0f} steps, {similarity.far:.2f} at {similarity.far_distance:.0f}.",
+        "One matrix moves every position by {k} (error {shift.max_error:.0e}). Cosine with position 0: "
+        "{similarity.near:.2f} at {similarity.near_distance:.0f} steps, but {similarity.far:.2f} at "
+        "{similarity.far_distance:.0f}: further, and yet more similar.",
         k=offset,
     )
     fig = figures.draw_shift(offset, matrix, error, scores, cosines, near, far, SHOWN_DISTANCES)

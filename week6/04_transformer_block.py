@@ -51,13 +51,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from common.attention import causal_mask, scaled_dot_product_attention
-from common.gpt import END, NOTHING, GPTParts, as_words, empty_cache, judge, measure_cache, next_words, shares_of_kinds
+from common.gpt import END, GPTParts, as_words, empty_cache, judge, measure_cache, next_words, shares_of_kinds
 from common.jacobian import jacobian
 from common.opened import change_by_others, count_parameters, measure_flow, measure_heads, moved_by_one, refuses
 from common.progress import progress
 from common.stacks import make_stack, measure_activation, measure_depth, measure_schedule, sines
 from common.toy_language import IDS, MaskedWordModel, encode, is_grammatical, sentences, train_masked_words
-from common.training import train
+from common.training import NO_TARGET, train
 from common.transformer import ACTIVATIONS, NORMS, torch_block
 from week6.figures import transformer_block as draw
 
@@ -144,7 +144,7 @@ if lab:
         means = {key: tokens.mean() for key, tokens in stage.items() if key != "features"}  # over the tokens
         lab.record(f"dataflow.{name.replace(' ', '_')}", means)
     lab.say(
-        "Is the variance 1 after LayerNorm? Before gamma and beta {dataflow.norm_2.plain_variance:.2f}, after them "
+        "Is the variance 1 after the second LayerNorm? Before gamma and beta {dataflow.norm_2.plain_variance:.2f}, after them "
         "{dataflow.norm_2.variance:.2f}."
     )
     fig = draw.flow(flow, WORDS, lab.options.norm)
@@ -199,6 +199,7 @@ if lab.section("3. What residuals are for"):
         for block in stack:
             block.residual = residual
             y, _ = block(y)  # (2, 12, d_model)
+        # grad_outputs: the gradient that enters at the top
         (arrived,) = torch.autograd.grad(y, bottom, grad_outputs=top)  # (2, 12, d_model)
         left[residual] = (arrived.norm() / top.norm()).item()
     if lab.verbose:
@@ -362,10 +363,10 @@ if lab:
 
 # %% [markdown]
 # ## 5. Pre-norm against post-norm
-# Which form is easier to train? Stacks of both learn the sine task. *Warm-up* ("warm") raises the learning rate from a small
-# one to its highest in the first tenth of the steps; "cold" starts at the highest. Else only the last LayerNorm differs, which
-# pre-norm needs. A run has *failed* if it ends not much better than predicting the mean (above 0.9 of its loss). One run is one
-# start; how often a stack fails, the study has counted.
+# Which form is easier to train? Stacks of both learn the sine task. *Warm-up* raises the learning rate from a small one to its
+# highest in the first tenth of the steps; without it, training starts at the highest. Else only the last LayerNorm differs,
+# which pre-norm needs. A run has *failed* if it ends not much better than predicting the mean (above 0.9 of its loss). One run
+# is one start; how often a stack fails, the study has counted.
 
 # %%
 RATES = (0.003, 0.01, 0.03)
@@ -391,7 +392,7 @@ if lab.section("5. Pre-norm against post-norm"):
             keys = [f"warmup.{norm}.{schedule}.lr_{rate:g}" for rate in RATES]
             failed = [lab.study.count(f"{key}.diverged", where=bool) for key in keys]
             cells = [f"{lab.study.median(f'{key}.loss'):.3f} ({n})" for key, n in zip(keys, failed, strict=True)]
-        rows.append([f"{norm}-norm, {schedule}", *cells])
+        rows.append([f"{norm}-norm, {'with warm-up' if SCHEDULES[schedule] else 'without'}", *cells])
     lab.table(["learning rate", *(f"{rate:g}" for rate in RATES)], rows)
     fig = draw.warmup(runs, mean_loss, lab.study)
     lab.figure(fig, "04_pre_vs_post_norm")
@@ -433,7 +434,7 @@ if lab.section("6. The block writes"):
 
     def loss_at(step: int) -> Tensor:
         """Of naming the next word at every place of every sentence."""
-        return F.cross_entropy(gpt(inputs[step]).flatten(0, 1), targets[step].flatten(), ignore_index=NOTHING)
+        return F.cross_entropy(gpt(inputs[step]).flatten(0, 1), targets[step].flatten(), ignore_index=NO_TARGET)
 
     losses = train(gpt, loss_at, len(inputs), lr=1e-2, label="training the writer")
     gpt.requires_grad_(False)
@@ -451,7 +452,8 @@ def write(gpt: TinyGPT, prompt: list[str], n: int, temperature: float, generator
     tokens = torch.tensor([[END, *(IDS[word] for word in prompt)]]).repeat(n, 1)  # (n, words so far)
     while tokens.shape[1] < MAX_WORDS:
         shares = (gpt(tokens)[:, -1] / temperature).softmax(dim=-1)  # (n, vocabulary)
-        spin = torch.rand(n, 1, generator=generator)  # of a wheel of fortune, whose sectors are the shares
+        # a wheel of fortune, whose sectors are the shares: a draw such as torch.multinomial(shares, 1) makes
+        spin = torch.rand(n, 1, generator=generator)
         word = (shares.cumsum(dim=-1) < spin).sum(dim=-1, keepdim=True).clamp(max=len(VOCABULARY) - 1)  # (n, 1)
         tokens = torch.cat([tokens, word], dim=1)
     return as_words(tokens)
@@ -495,9 +497,9 @@ if lab:
     shares = gpt(torch.tensor([[END, *(IDS[word] for word in line)]]))[0].softmax(dim=-1)  # (words + 1, vocabulary)
     by_kind = shares_of_kinds(shares)  # (words + 1,) each
     after = len(lab.options.prompt)  # what follows its last word
-    lab.record("generation.next", {name: by_kind[f"verb of {name}"][after] for name in ("one", "several")})
+    lab.record("generation.next", {"one": by_kind["singular verb"][after], "several": by_kind["plural verb"][after]})
     lab.say(
-        'Which verb after "{prompt}"? One of one being (is, eats): {generation.next.one:.3f}; of several (are, eat): '
+        'Which verb after "{prompt}"? A singular verb (is, eats): {generation.next.one:.3f}; a plural verb (are, eat): '
         "{generation.next.several:.3f}.",
         prompt=" ".join(lab.options.prompt),
     )
@@ -515,14 +517,14 @@ if lab:
 @torch.no_grad()
 def next_scores(gpt: TinyGPT, word: Tensor, cache: list) -> tuple[Tensor, list]:
     """The scores (B, vocabulary) of what follows `word` (B,), and the new cache. The cache holds, for each block, keys and
-    values (B, H, T, d_head) of all words before it."""
+    values (B, H, T - 1, d_head) of all words before it."""
     place, new_cache = cache[0][0].shape[2], []
     x = (gpt.embedding(word) + gpt.position.table[place])[:, None]  # (B, 1, d_model): one word
-    for block, (keys, values) in zip(gpt.blocks, cache, strict=True):
+    for block, (old_keys, old_values) in zip(gpt.blocks, cache, strict=True):  # (B, H, T - 1, d_head) each
         attention, normed = block.attention, block.norm_1(x)
         layers, n_heads = (attention.w_q, attention.w_k, attention.w_v), attention.n_heads
         q, k, v = (w(normed).unflatten(-1, (n_heads, -1)).transpose(1, 2) for w in layers)  # (B, H, 1, d_head) each
-        keys, values = torch.cat([keys, k], dim=2), torch.cat([values, v], dim=2)  # (B, H, T, d_head)
+        keys, values = torch.cat([old_keys, k], dim=2), torch.cat([old_values, v], dim=2)  # (B, H, T, d_head) each
         heads, _ = scaled_dot_product_attention(q, keys, values)  # (B, H, 1, d_head): one query, all keys
         h = x + attention.w_o(heads.transpose(1, 2).flatten(-2))  # (B, 1, d_model)
         x = h + block.feed_forward(block.norm_2(h))

@@ -153,7 +153,7 @@ if lab.section("1. The score card"):
     losses = train(rnn, lambda step: F.mse_loss(rnn(x[step]), y[step]), n_steps, lr=short["rnn"], beta_2=0.95)
     lab.say(
         f"{n_steps} steps of 64 series, noise {noise:g}: the loss fell from {losses[0]:.3f} to {losses[-1]:.3f}; on new series "
-        f"the error is {error_on(rnn, tests[noise]):.4f}."
+        f"the error is {error_on(rnn, tests[noise]):.4f}, of which {noise**2:g} is noise."
     )
 
 # %% [markdown]
@@ -332,9 +332,7 @@ if lab.section("3. Recall: at a fixed distance, and by content"):
     if lab.study:
         keys = [f"recall.period_{PERIOD}.{name}.mse" for name in ("orthogonal", "transformer")]
         ahead = lab.study.count(*keys, where=lambda rnn, transformer: rnn < transformer)
-        lab.say(
-            "The RNN that starts orthogonal is ahead of the Transformer from {ahead} of {n} starts.", ahead=ahead, n=lab.study.n
-        )
+        lab.say(f"The RNN that starts orthogonal is ahead of the Transformer in {ahead} of {lab.study.n} starts.")
 
 # %% [markdown]
 # Now recall **by content**. A random sequence of tokens repeats, with a period that is new in every sequence:
@@ -369,7 +367,7 @@ if lab:
 # %%
 if lab:
     circuit = content["layers_2"].model
-    # row t of each mask is True but for the token that stands 1 or 2 before t
+    # row t of each mask is True but for the token that stands 1 or 2 before t: roll moves the diagonal by 1 or 2
     hide = {f"hidden.{back}": ~torch.eye(LENGTH, dtype=torch.bool).roll(-back, dims=1) for back in (1, 2)}
     hide |= {"silenced": torch.zeros(LENGTH, LENGTH, dtype=torch.bool)}
     broken = {name: accuracy(partial(circuit, first=mask), seen) for name, mask in hide.items()}
@@ -450,11 +448,12 @@ if lab.section("4. Four classic mistakes"):
     mistake_runs = fit_all(mistaken, batches, test, rates, seed)
     mistake_runs["same_rate_64"] = fit(mistaken["no_scaling_64"], batches, test, rates["correct_64"], seed)
     mistakes = lab.record("mistakes", {name: {"mse": run.error} for name, run in mistake_runs.items()})
-    worse = dict.fromkeys(mistakes, "")  # in how many starts of the study it is worse than the correct model of its size
+    worse = dict.fromkeys(mistakes)  # in how many starts it is worse than the correct model of its size, if a study tells
     for name in [name for name in mistakes if lab.study and "correct" not in name]:
         keys = [f"mistakes.{other}.mse" for other in (name, "correct_64" if name.endswith("64") else "correct")]
         worse[name] = lab.study.count(*keys, where=lambda wrong, right: wrong > right)
-    rows = [[MISTAKES[name], number(found["mse"]), worse[name]] for name, found in mistakes.items()]
+    counts = {name: "" if count is None else count for name, count in worse.items()}
+    rows = [[MISTAKES[name], number(found["mse"]), counts[name]] for name, found in mistakes.items()]
     lab.table([f"noise 0, {n_steps} steps", "error", f"worse in, of {lab.study.n}" if lab.study else ""], rows)
     try:
         Transformer(n_heads=5)
@@ -469,7 +468,7 @@ if lab:
     sums = {name: row_sum_error(mistake_runs[name].model, test[0]) for name in ("correct", "wrong_axis")}
     lab.record("mistakes", {name: {"row_sum_error": value} for name, value in sums.items()})
     lab.say(
-        "Rows of weights sum to 1 but for {mistakes.correct.row_sum_error:.0e} in the correct model, and for "
+        "The sums of the rows of weights are off from 1 by {mistakes.correct.row_sum_error:.0e} in the correct model, and by "
         "{mistakes.wrong_axis.row_sum_error:.2f} with the softmax over the queries."
     )
     fig = figures.draw_mistakes(errors_of(mistake_runs), n_steps, D_MODEL // n_heads, lab.study)

@@ -19,14 +19,13 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import OneCycleLR
 
 from common.toy_language import IDS, MASK, MAX_WORDS, PAD, SKILLS, VOCABULARY, Sentence, encode, sentences
-from common.training import PlainAdamW
+from common.training import NO_TARGET, PlainAdamW
 
 D_MODEL, N_HEADS, D_FF = 32, 4, 64
 BATCH, LR = 64, 1e-2
 STEPS, STEPS_WRITING = 300, 150
 BUDGET = 8.0  # seconds for training both models; functions that loop over numbers get fewer steps
 END = IDS[PAD]  # what follows the last word of a sentence
-NOT_A_TARGET = -100  # cross_entropy passes over it
 
 Answers = ModuleType | SimpleNamespace
 Say = Callable[[str, str], None]  # (English, Korean); Korean is empty where it would say the same
@@ -93,7 +92,7 @@ class Schedule(PlainAdamW):
 
 
 def loss_function(scores: Tensor, targets: Tensor) -> Tensor:
-    return F.cross_entropy(scores.flatten(0, 1), targets.flatten(), ignore_index=NOT_A_TARGET)
+    return F.cross_entropy(scores.flatten(0, 1), targets.flatten(), ignore_index=NO_TARGET)
 
 
 # --- what is learned ------------------------------------------------------------------------------------------------
@@ -104,7 +103,7 @@ def with_gaps(texts: Sequence[Sentence], seed: int) -> tuple[Tensor, Tensor]:
     rng = random.Random(seed)
     hidden = torch.tensor([gap_of(sentence, rng) for sentence in texts])[:, None]  # (B, 1)
     tokens, _ = encode(sentence.words for sentence in texts)
-    targets = torch.full_like(tokens, NOT_A_TARGET).scatter(1, hidden, tokens.gather(1, hidden))
+    targets = torch.full_like(tokens, NO_TARGET).scatter(1, hidden, tokens.gather(1, hidden))
     return tokens.scatter(1, hidden, IDS[MASK]), targets
 
 
@@ -119,7 +118,7 @@ def with_next_words(texts: Sequence[Sentence]) -> tuple[Tensor, Tensor]:
     tokens, lengths = encode([MASK, *sentence.words] for sentence in texts)
     after = F.pad(tokens[:, 1:], (0, 1), value=END)  # (B, T)
     beyond = torch.arange(tokens.shape[1]) >= lengths[:, None]
-    return tokens, after.masked_fill(beyond, NOT_A_TARGET)
+    return tokens, after.masked_fill(beyond, NO_TARGET)
 
 
 def train(answers: Answers, model: Model, data: tuple[Tensor, Tensor], seconds: float, say: Say) -> int:

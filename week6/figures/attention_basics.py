@@ -34,7 +34,7 @@ def draw_look_up(
     fig, axes = panels(title, (5, 5, 5, 3), size=(14, 4.4))
     highest = scores.max().item()
     steps = (
-        ("1. scores = Q K^T", scores, books, highest, ".0f"),
+        ("1. scores = Q K^T", scores, books, highest, ".3g"),  # 8.4 and 12
         ("2. scores / sqrt(d_k)", scaled, books, highest, ".1f"),
         ("3. softmax: rows sum to 1", weights, books, 1.0, ".2f"),
         ("4. weights V", output, contents, values.max().item(), ".1f"),
@@ -103,9 +103,14 @@ def draw_sentence(words: Sequence[str], weights: Tensor, verb: int, found: Seque
 
 
 def draw_masks(
-    words: Sequence[str], weights: Mapping[str, Tensor], may: Mapping[str, Tensor], leaks: Mapping[str, float]
+    words: Sequence[str],
+    filling: Sequence[str],
+    weights: Mapping[str, Tensor],
+    may: Mapping[str, Tensor],
+    leaks: Mapping[str, float],
 ) -> Figure:
-    """The weights (T, T) under each mask, those that the layer `may` not use left grey, and how much leaks through it."""
+    """The weights (T, T) under each mask, those that the layer `may` not use left grey, and how much leaks through it. Under
+    the padding mask the words are followed by the `filling`."""
     title = f"A mask read the wrong way round shows the future: hidden words move outputs by {leaks['inverted']:.1f}"
     fig, axes = panels(title, (9, 12, 9), size=(15, 5.4))
     titles = {
@@ -115,8 +120,9 @@ def draw_masks(
     }
     for ax, (name, text) in zip(axes, titles.items(), strict=True):
         n = len(weights[name])
-        names = [*words, *["<pad>"] * (n - len(words))]
-        image = heatmap(ax, weights[name].masked_fill(~may[name], torch.nan), rows=names, columns=names)
+        rows = [*words, *(f"<pad> (= {word})" for word in filling)][:n]
+        columns = [*words, *["<pad>"] * len(filling)][:n]
+        image = heatmap(ax, weights[name].masked_fill(~may[name], torch.nan), rows=rows, columns=columns)
         ax.set_title(f"{text}\na hidden word moves outputs by {leaks[name]:.1f}")
         ax.tick_params(axis="x", labelsize=10 if n < 15 else 8)
     axes[2].text(-0.4, len(words) - 1, "blocked from everything: NaN", va="center")

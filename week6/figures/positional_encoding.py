@@ -87,8 +87,7 @@ def draw_order(
     by how much they differ; `differences` of each layer in "words" (layers, T), "pooled" and "same_word" (layers,)."""
     cases = ("without positions", "with positions")
     changed = differences["with positions"]["same_word"][0].item()
-    title = f'"{" ".join(sentences[1])}" without positions: the same vectors in another order; with positions, '
-    title += f"others (by {changed:.2f})"
+    title = f'"{" ".join(sentences[1])}": without positions the same vectors, moved; with positions, other vectors'
     fig, axes = panels(title, (4, 4, 3), size=(14, 6.2), rows=2)
     limit = max(outputs[case][0].abs().max().item() for case in cases)
     for row, case in zip((axes[:3], axes[3:]), cases, strict=True):
@@ -104,6 +103,7 @@ def draw_order(
         limits = {"xlim": (0, 1.3 * changed), "ylim": (n + 0.5, -0.5)}
         row[2].set(**limits, xlabel="largest difference", title="same word in both sentences")
     fig.colorbar(image, ax=axes[[1, 4]], label="value of a feature", fraction=0.05)
+    fig.supxlabel(f"Drawn: the first of {len(outputs[cases[0]])} layers with random weights.", fontsize=11)
     return fig
 
 
@@ -215,7 +215,8 @@ def draw_comparison(runs: Mapping[str, Mapping], trial: Trial, study: Study) -> 
     fig.colorbar(image, ax=axes[len(shown) :], label="weight (mean)", fraction=0.02, pad=0.01)
     n_heads = runs["none"]["model"].attention.n_heads
     note = f"grey: the future, masked    best head: the one of {n_heads} that gives the token {trial.offset} back most    "
-    fig.supxlabel(note + "maps: of this start", fontsize=11)
+    note += f'maps: of this start    of the {len(runs)}, "none" adds nothing and is not drawn'
+    fig.supxlabel(note, fontsize=11)
     return fig
 
 

@@ -32,11 +32,11 @@ TIMED_STYLES = MODEL_STYLES | {"fused attention": MODEL_STYLES["attention"] | {"
 
 
 def over_starts(values: Sequence[float], digits: int = 2) -> str:
-    """ "0.97", or with several starts "0.95 (24 starts: 0.86 to 0.97)"."""
+    """ "0.97", or with several starts "0.95 (median of 24 starts, 0.86 to 0.97)"."""
     if len(values) == 1:
         return f"{values[0]:.{digits}f}"
     low, middle, high = min(values), median(values), max(values)
-    return f"{middle:.{digits}f} ({len(values)} starts: {low:.{digits}f} to {high:.{digits}f})"
+    return f"{middle:.{digits}f} (median of {len(values)} starts, {low:.{digits}f} to {high:.{digits}f})"
 
 
 def draw_components(
@@ -48,13 +48,13 @@ def draw_components(
     answers: Sequence[str],
     weight: Sequence[float],
 ) -> Figure:
-    """`seen`: "X" (T, d_model), "Q", "K", "V" and "output" (T, d_head) and "weights" (T, T) of one `head`; `asked`
-    (questions, T) and `answers`: where each question looks, and the word that it names; `weight`: how much lies on the answer,
-    by start."""
+    """`seen`: "X" (T, d_model), "Q", "K", "V" and "output" (T, d_head) and "weights" (T, T) of the `head` that looks most at
+    single words; `asked` (questions, T) and `answers`: where each question looks, and the word that it names; `weight`: how
+    much lies on the answer, by start."""
     title = f"Cross-attention on new sentences: {over_starts(weight)} of the weight lies on the answer"
     fig, axes = panels(title, (3.6, 2.0, 2.0), size=(18, 5.2))
     components(axes[0], words, {name: seen[name] for name in ("X", "Q", "K", "V", "output")})
-    axes[0].set_title(f"one head of the trained layer (head {head}): each row\na word, each column a feature (red +, blue -)")
+    axes[0].set_title(f"head {head}, which looks most at single words: each row\na word, each column a feature (red +, blue -)")
     numbers = ".2f" if len(words) < 10 else None
     heatmap(axes[1], seen["weights"], rows=words, columns=words, numbers=numbers)
     d_head = seen["Q"].shape[1]
@@ -154,6 +154,7 @@ def draw_rnn(
     lengths: Sequence[int],
     d: int,
     times: Mapping[str, Sequence[float]],
+    n_times: int,
     exponents: Mapping[str, float],
     fitted_from: int,
     memory: Mapping[str, Sequence[int]],
@@ -162,16 +163,17 @@ def draw_rnn(
     spread: Mapping[str, Sequence[Sequence[float]]],
     keeps: Mapping[str, Sequence[float]],
 ) -> Figure:
-    """Over the lengths, in layers of width d: seconds, with the exponents fitted from the length `fitted_from` on, and bytes
-    kept; `paths` (n,): the gradient by distance, `spread`: what the starts of the study gave at the `distances`, and `keeps`:
-    what the layers keep with each step, by start."""
+    """Over the lengths, in layers of width d: seconds, the fastest of `n_times`, with the exponents fitted from the length
+    `fitted_from` on, and bytes kept; `paths` (n,): the gradient by distance, `spread`: what the starts of the study gave at the
+    `distances`, and `keeps`: what the layers keep with each step, by start."""
     rnn, attention = over_starts(keeps["RNN"]), median(keeps["attention"])
-    title = f"With each step back an untrained RNN keeps {rnn} of its gradient, attention {attention:.2f} (of about 1/n each)"
+    title = f"With each step back an untrained RNN keeps {rnn} of its gradient, attention {attention:.2f}"
     fig, axes = panels(title, (1, 1, 1.2), size=(16, 5))
     for kind, values in times.items():
         label = f"{kind}: n^{exponents[kind]:.1f}"
         curve(axes[0], lengths, [1e3 * value for value in values], label=label, **TIMED_STYLES[kind])
-    axes[0].set(title=f"time, forward + backward (d = {d}),\nn^p fitted from n = {fitted_from} on", ylabel="ms (median)")
+    axes[0].set(title=f"time, forward + backward (d = {d}),\nn^p fitted from n = {fitted_from} on")
+    axes[0].set_ylabel(f"ms (fastest of {n_times})")
     for kind, y in memory.items():
         label = {"RNN": "RNN: its state", "attention": "attention: keys and values"}.get(kind, kind)
         curve(axes[1], lengths, y, label=label, **MODEL_STYLES[kind])
@@ -180,7 +182,7 @@ def draw_rnn(
         curve(axes[2], range(len(path)), path, label=kind, **MODEL_STYLES[kind] | {"marker": None})
         start_band(axes[2], distances, spread[kind], color=MODEL_STYLES[kind]["color"])
     n = len(spread["RNN"][0])
-    band = f", band: most of {n} starts" if n else ""
+    band = f", band: 80 % of {n} starts" if n else ""
     axes[2].set(yscale="log", ylim=(1e-25, 300), xlabel="distance T - t", ylabel="norm of d h_T / d x_t")
     axes[2].set_title(f"path: how much of an input arrives\n(untrained; line: this run{band})")
     for ax in axes[:2]:

@@ -22,6 +22,7 @@ from common.plotting import (
     curve,
     decades,
     heatmap,
+    median_of,
     number,
     panels,
     plain_ticks,
@@ -104,6 +105,7 @@ def draw_samples(inputs: Tensor, clean: tuple[Tensor, Tensor], predictions: Mapp
     )
     fig, axes = panels(title, (1, 1, 1), rows=2, size=(15, 7))
     length = inputs.shape[1]
+    end = length * (1 + 0.045 * (len(predictions) + 0.6))
     for i, ax in enumerate(axes):
         ax.plot(range(length), clean[0][i], color="0.75", lw=4, label="the curve without noise")
         ax.plot([length - 1, length], [clean[0][i, -1], clean[1][i]], color="0.75", lw=4)
@@ -111,9 +113,11 @@ def draw_samples(inputs: Tensor, clean: tuple[Tensor, Tensor], predictions: Mapp
         ax.plot(length, clean[1][i], color="black", marker="*", ms=15, ls="", label="where it goes next")
         for shift, (name, prediction) in enumerate(predictions.items(), 1):
             ax.plot(length + 0.045 * length * shift, prediction[i], **STYLES[name] | {"ls": ""}, ms=9, label=LABELS[name])
-        ax.axhline(clean[1][i].item(), xmin=0.8, color="black", lw=0.8, ls=":")
+        ax.hlines(clean[1][i], length, end, color="black", lw=0.8, ls=":")
+        ax.axvspan(length - 0.03 * length, end, color="0.92", lw=0, zorder=0)
+        ax.set_xlim(right=end)
     for ax in axes[3:]:
-        ax.set_xlabel("step t (predictions are for the step of the star)")
+        ax.set_xlabel(f"step t (grey field: star and predictions,\nall for step {length}, drawn side by side)")
     fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=6)
     return fig
 
@@ -237,8 +241,8 @@ CONTENT = {
     "2.accuracy": "two layers",
     "unseen": "two layers, longer periods",
     "silenced": "two layers, first silenced",
-    "hidden.1": "previous token hidden",
-    "hidden.2": "the token two before hidden",
+    "hidden.1": "two layers,\nprevious token hidden",
+    "hidden.2": "two layers,\ntoken two before hidden",
     "gru": "GRU",
     "gru_unseen": "GRU, longer periods",
 }
@@ -256,8 +260,8 @@ def draw_recall(
     """The errors at a fixed distance (`fixed_place`: with the answer always at one place), the shares of right tokens by
     content, and what the second layer looks at (T, T) in a sequence of tokens (T,)."""
     one, two = (study.median(f"induction.{n}.accuracy") if study else content[f"{n}.accuracy"] for n in (1, 2))
-    starts = f" (median of {study.n} random starts)" if study else ""
-    title = f"Recall by content: two attention layers are right in {two:.2f} of all cases, one in {one:.2f}{starts}"
+    title = f"Recall by content: two attention layers are right in {two:.2f} of all cases, one in {one:.2f}"
+    title += median_of(study.n)
     fig, (left, middle, right) = panels(title, (4, 4, 5), size=(18, 5.6))
     errors = {name: found["mse"] for name, found in recalled.items()} | {"fixed": fixed_place}
     keys = {name: f"recall.period_{period}.{name}.mse" for name in recalled} | {"fixed": "recall.fixed_place.transformer.mse"}
@@ -271,6 +275,8 @@ def draw_recall(
     shown = {name: content[name] for name in CONTENT}
     rows_of_dots(middle, shown, CONTENT, styles, {name: f"induction.{name}" for name in CONTENT}, study)
     middle.set(xlim=(0, 1.25), xlabel=with_starts("share of right tokens", study), title="by content: a new period each time")
+    middle.set_xticks(np.linspace(0, 1, 6))  # the rest is room for the numbers
+    middle.spines["bottom"].set_bounds(0, 1)
     letters = [chr(ord("a") + t) for t in tokens.tolist()]
     image = heatmap(right, second, rows=letters, columns=letters)
     right.set_title("the second layer: from the second round on, each\ntoken looks at what followed it before")
@@ -311,7 +317,7 @@ def draw_sensitivity(apart: Mapping[tuple[str, float], np.ndarray], nudge: float
     name = max(names, key=lambda name: ends[name][1])
     title = (
         f"One weight changed by {nudge:.0e}: after {n_steps} steps the {LABELS[name]}'s loss differs by {ends[name][0]:.0e} "
-        f"at rate {rates[0]:g}, by {ends[name][1]:.0e} at {rates[-1]:g}" + (f" (median of {study.n} starts)" if study else "")
+        f"at rate {rates[0]:g}, by {ends[name][1]:.0e} at {rates[-1]:g}{median_of(study.n)}"
     )
     fig, axes = panels(title, (1,) * len(names), size=(7 * len(names), 5))
     colors = (SKY, BLUE, VERMILLION)

@@ -19,6 +19,7 @@ from common.plotting import (
     curve,
     decades,
     heatmap,
+    median_of,
     panels,
     start_band,
     start_dots,
@@ -40,11 +41,8 @@ FLOW = {  # what each of the seven stages is made of
 
 def flow(stages: Mapping[str, Mapping[str, Tensor]], words: Sequence[str], norm: str) -> Figure:
     """The features (T, d_model) of each stage of a block with this norm, and the variance of each of the words there."""
-    plain, final = ([stages[name][key].mean() for name in ("norm 1", "norm 2")] for key in ("plain_variance", "variance"))
-    title = (
-        f"LayerNorm brings the tokens to variance {plain[0]:.2f} and {plain[1]:.2f}; "
-        f"its trained gamma and beta make that {final[0]:.2f} and {final[1]:.2f}"
-    )
+    plain, final = (stages["norm 2"][key].mean() for key in ("plain_variance", "variance"))
+    title = f"The second LayerNorm's formula gives variance {plain:.2f}; its trained gamma and beta make that {final:.2f}"
     fig, axes = panels(title, (1, 1, 1, 1), size=(15, 8.2), rows=2)
     last = axes[7]
     for i, (name, stage) in enumerate(stages.items()):
@@ -77,13 +75,12 @@ def heads(
 ) -> Figure:
     """The weights (H, T, T) over the words, "untrained" and "trained"; word number `hidden` is the hidden verb. The title
     speaks of the mean attention to the "subject" that was seen in many sentences, of the head that gives it most."""
-    shares, where = [found["subject"].max().item() for found in seen.values()], ""
+    shares = [found["subject"].max().item() for found in seen.values()]
     if study:
         shares = [study.median(f"heads.subject_attention.{when}") for when in seen]
-        where = f" (medians of {study.n} starts)"
     title = (
         f"Untrained, a verb looks at all words alike; trained, one head gives its subject {shares[1]:.2f} instead of "
-        f"{shares[0]:.2f}{where}"
+        f"{shares[0]:.2f}{median_of(study.n)}"
     )
     n_heads, limit = len(weights["trained"]), float(max(found.max() for found in weights.values()))
     columns = 2 if n_heads == 1 else 4
@@ -124,7 +121,7 @@ def residuals(
     lost = left.pop(("none", "plain"))
     title = (
         f"Without norm and residuals {at} blocks leave {lost:.0e} of the gradient; with one of the two at least "
-        f"{min(left.values()):.1g}" + (f" (medians of {study.n} starts)" if study else "")
+        f"{min(left.values()):.1g}{median_of(study.n)}"
     )
     fig, axes = panels(title, (5, 4, 4), size=(16, 6.4))
     drawn = {("default", *case): data for case, data in found["default"].items()}
@@ -147,12 +144,16 @@ def residuals(
     for (name, values), line in zip(singular.items(), ("-", "--"), strict=True):
         share = np.linspace(0, 1, len(values))
         axes[2].plot(share, values.clamp(min=1e-12).numpy(), color=GREEN, ls=line, lw=2, label=name)
-    below = (next(iter(singular.values())) < 0.99).double().mean()
+    below = (next(iter(singular.values())) < 0.99).double().mean().item()
     axes[2].axhline(1, color="black", lw=1.2, ls=":", label='claimed: "none below 1"')
-    start_dots(axes[2], 1, study.values("jacobian.share_below_0.99"), along="x", width=0.2)
-    axes[2].set(yscale="log", ylim=(1e-4, 1e3), xlabel="share of the directions")
-    dots = f" (dots: {study.n} starts)" * bool(study)
-    axes[2].set_title(f"stretching by a trained pre-norm block:\n{below:.2f} of the directions shrink{dots}")
+    if study:
+        lowest, highest = (study.statistic("jacobian.share_below_0.99", name) for name in ("min", "max"))
+        label = f"{study.n} starts: {lowest:.2f} to {highest:.2f}"
+        axes[2].fill_between([lowest, highest], 1e-4, 1, color="0.85", lw=0, label=label)
+    axes[2].vlines(below, 1e-4, 1, color="black", lw=1.2)
+    axes[2].text(below - 0.04, 2e-4, f"left of {below:.2f}\nthey shrink", ha="right")
+    axes[2].set(yscale="log", ylim=(1e-4, 1e3), xlabel="directions, sorted by stretching (share)")
+    axes[2].set_title(f"stretching by a trained pre-norm block:\n{below:.2f} of the directions shrink")
     decades(axes[0].yaxis)
     decades(axes[2].yaxis)
     axes[2].legend(loc="upper left")
@@ -233,14 +234,14 @@ def warmup(found: Mapping[tuple[str, str, float], Mapping], mean_loss: float, st
     fig, axes = panels(title, (4, 5, 4), size=(15, 5.6))
     for i, (norm, schedule) in enumerate(cases):
         color, filled = STYLES[norm]["color"], schedule == "warm"
-        label = f"{norm}-norm, {'warm-up' if filled else 'no warm-up'}"
+        style = STYLES[norm] | {"mec": color, "mfc": color if filled else "white", "ms": 9, "mew": 1.8}
         smooth = np.convolve(found[norm, schedule, middle]["curve"], np.ones(5) / 5, "valid")
-        curve(axes[0], np.arange(5, 5 + len(smooth)), smooth, label=label, color=color, ls="-" if filled else "--")
+        label, line = f"{norm}-norm, {'with' if filled else 'without'} warm-up", "-" if filled else "--"
+        curve(axes[0], np.arange(5, 5 + len(smooth)), smooth, label=label, ls=line, markevery=(5 * i, 20), **style)
         for j, rate in enumerate(rates):
-            style = {"marker": STYLES[norm]["marker"], "mec": color, "mfc": color if filled else "white"}
             at = j + (i - 1.5) * 0.2
             start_dots(axes[1], at, study.values(key(norm, schedule, rate)), width=0.14)
-            axes[1].plot(at, found[norm, schedule, rate]["loss"], ls="none", ms=9, mew=1.8, label=None if j else label, **style)
+            axes[1].plot(at, found[norm, schedule, rate]["loss"], **style | {"ls": "none"})
     for i, norm in enumerate(("post", "pre")):
         for j, rate in enumerate(rates):
             both = [study.values(key(norm, schedule, rate)) for schedule in ("cold", "warm")]
@@ -255,7 +256,7 @@ def warmup(found: Mapping[tuple[str, str, float], Mapping], mean_loss: float, st
     axes[2].set(yscale="log", yticks=[0.5, 1, 2, 5, 10, 20], ylim=(0.25, 40))
     decades(axes[2].yaxis)
     axes[2].legend()
-    fig.legend(*axes[1].get_legend_handles_labels(), loc="outside lower center", ncols=5)
+    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5, handlelength=4)
     for ax in axes[1:]:
         ax.set_xticks(range(len(rates)), [f"{rate:g}" for rate in rates])
         ax.set_xlabel("learning rate")
@@ -278,7 +279,7 @@ def generation(
     cool, hot = temperatures[1], temperatures[-1]
     title = (
         f"Two blocks write: {100 * right[cool]:.0f} % of the sentences are grammatical at temperature {cool:g}, "
-        f"{100 * right[hot]:.0f} % at {hot:g}" + (f" (medians of {study.n} starts)" if study else "")
+        f"{100 * right[hot]:.0f} % at {hot:g}{median_of(study.n)}"
     )
     fig, axes = panels(title, (10, 6), size=(15, 6.8))
     shares = np.array([np.asarray(values) for values in kinds.values()])  # (kinds, words + 1)
