@@ -25,6 +25,11 @@ SCRIPTS = list(LABS.values())  # the labs as the runner finds them, without a st
 matplotlib.use("Agg")
 
 
+def pytest_collection_modifyitems(items):
+    """What needs the fast runs comes last, where one of the two processes begins: so they are made once."""
+    items.sort(key=lambda item: "fast_runs" in item.fixturenames)
+
+
 def pytest_runtestloop(session):
     return two_processes.run_tests(session)
 
