@@ -24,7 +24,8 @@ def run_tests(session: pytest.Session) -> bool | None:
     if SHARED:
         return run_from_the_back(session, Path(SHARED))
     options = session.config.option
-    alone = options.usepdb or options.collectonly or options.capture == "no" or options.basetemp or os.cpu_count() == 1
+    debugged = options.usepdb or options.trace or options.capture == "no"
+    alone = debugged or options.collectonly or options.basetemp or os.cpu_count() == 1
     if alone or session.testsfailed or len(session.items) < WORTH_IT:
         return None
     with tempfile.TemporaryDirectory() as folder:
