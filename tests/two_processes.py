@@ -70,7 +70,10 @@ def report_all(session: pytest.Session, news, reported: set[str]) -> None:
         if not line.endswith("\n"):  # nothing new, or only half of it
             news.seek(at)
             break
-        report = session.config.hook.pytest_report_from_serializable(config=session.config, data=json.loads(line))
+        data = json.loads(line)
+        if isinstance(data["longrepr"], list):
+            data["longrepr"] = tuple(data["longrepr"])  # where and why a test was skipped
+        report = session.config.hook.pytest_report_from_serializable(config=session.config, data=data)
         session.config.hook.pytest_runtest_logreport(report=report)
         reported.add(report.nodeid)
     stop_if_asked(session)
