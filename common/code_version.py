@@ -9,7 +9,7 @@ from pathlib import Path
 
 COMMON = Path(__file__).resolve().parent
 # modules of common/ that no recorded number depends on
-WITHOUT_NUMBERS = {"command_line", "ending", "plotting", "progress", "study"}
+WITHOUT_NUMBERS = {"command_line", "ending", "locking", "plotting", "progress", "study"}
 
 
 def code_version(script: Path) -> str:

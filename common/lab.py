@@ -198,10 +198,16 @@ class Lab:
             self._files[name] = content
 
     def finish(self) -> None:
-        """A script writes its figures and findings, all or none, says where they are, and shows the figures if asked."""
+        """A script writes its figures and findings, all or none, says where they are, and shows the figures if asked.
+
+        A run that has neither, as Lab 5's search for learning rates, leaves the files of the run before.
+        """
         if self._is_cell:
             self.say("In cells nothing was written. Run as a script, this lab writes its figures and findings to outputs/.")
         if not self._is_script:
+            return
+        if not (self._files or self._results.values or self._results.seconds):
+            self.say("This run found nothing to keep, so it wrote no files.")
             return
         number = f"{self._results.run['lab']:02d}"
         if self._results.seconds:

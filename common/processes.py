@@ -6,7 +6,6 @@ None outlives whoever started it, however that ends: each lab runs in `watched.p
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import shutil
 import subprocess
@@ -16,14 +15,9 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
 
+from common.locking import locked
 from common.results import PARTS, move_together
-
-if os.name == "nt":
-    import msvcrt
-else:
-    import fcntl
 
 WATCHED = Path(__file__).with_name("watched.py")
 LOCK, STAGING = ".running.lock", ".running"  # in a run's folder while it runs
@@ -120,21 +114,17 @@ def side_by_side(
 # --- a folder for one run at a time ---------------------------------------------------------------------------------
 
 
-class BusyError(Exception):
-    """Another run writes to the folder; the message names its process."""
-
-
 @contextlib.contextmanager
 def folder_to_itself(folder: Path) -> Iterator[Path]:
     """Hold the folder while the block runs, sweep what a killed run left there, and give a staging folder inside.
 
     A lab writes to the staging folder, and `publish` moves its files when it has succeeded: so figures and numbers in
-    `folder` are always from one run. The lock belongs to the system and ends with the process that holds it.
+    `folder` are always from one run.
 
     Raises:
         BusyError: another run holds the folder.
     """
-    with _locked(folder / LOCK):
+    with locked(folder / LOCK):
         staging = folder / STAGING
         shutil.rmtree(staging, ignore_errors=True)
         for part in folder.glob(PARTS):
@@ -155,47 +145,3 @@ def publish(staged: Path, folder: Path) -> None:
         OSError: one of them cannot be replaced.
     """
     move_together({path.name: path for path in staged.iterdir()}, folder)
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    file = _open_locked(path)
-    try:
-        file.truncate(0)
-        file.write(str(os.getpid()).encode("ascii"))
-        file.flush()
-        yield
-    finally:
-        if os.name == "nt":
-            file.close()  # an open file cannot be removed there
-        with contextlib.suppress(OSError):  # gone, or the next run has it
-            path.unlink()
-        file.close()
-
-
-def _open_locked(path: Path) -> BinaryIO:
-    while True:
-        file = path.open("a+b")
-        if not _lock(file.fileno()):
-            file.seek(0)
-            holder = file.read(20).decode("ascii", "replace").strip()
-            file.close()
-            raise BusyError(f"process {holder or '(unknown)'}")
-        with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
-                return file
-        file.close()  # who held the lock has removed this file between our two lines
-
-
-def _lock(descriptor: int) -> bool:
-    """Lock a file for this process; whether nobody else has it. Where a file system knows no locks, nobody has."""
-    try:
-        if os.name == "nt":
-            os.lseek(descriptor, 1 << 20, os.SEEK_SET)  # a byte behind the text: what is locked, nobody can read there
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-            os.lseek(descriptor, 0, os.SEEK_SET)
-        else:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        return error.errno not in (errno.EACCES, errno.EAGAIN, errno.EDEADLK)
-    return True

@@ -18,9 +18,12 @@ import secrets
 from collections.abc import Mapping
 from pathlib import Path
 
+from common.locking import locked
+
 RTOL = 1e-3  # of an exact number, if nothing smaller is asked for; nothing larger is allowed
 LARGEST_ATOL = 1e-9
 PARTS = ".*.part"  # what a killed run may leave behind
+_LOCK, _PATIENCE = ".writing.lock", 30.0  # moving files takes no time: who waits longer, in seconds, waits in vain
 _KINDS = ({"value", "rtol"}, {"value", "rtol", "atol"}, {"value", "draw"}, {"value", "choice"})
 
 
@@ -53,16 +56,22 @@ def write_together(folder: Path, files: Mapping[str, bytes]) -> None:
 def move_together(parts: Mapping[str, Path], folder: Path) -> None:
     """Move the files of a run to their names in a folder, and never let figures stand beside the numbers of another run.
 
-    With figures, the old numbers go first and the new ones come last: a run that is killed in between leaves none.
+    With figures, the old numbers go first and the new ones come last: a run that is killed in between leaves none. Of two
+    runs that end in the same moment the second waits for the first.
 
     Raises:
         OSError: one of them cannot be replaced, e.g. because a program holds it open.
     """
+    if len(parts) == 1:
+        ((name, part),) = parts.items()
+        os.replace(part, folder / name)  # a rename within one file system is atomic
+        return
     numbers = [name for name in parts if name.endswith("_results.json")]
-    for name in numbers if len(parts) > 1 else ():
-        (folder / name).unlink(missing_ok=True)
-    for name in sorted(parts, key=lambda name: (name in numbers, name)):
-        os.replace(parts[name], folder / name)  # a rename within one file system is atomic
+    with locked(folder / _LOCK, patience=_PATIENCE):
+        for name in numbers:
+            (folder / name).unlink(missing_ok=True)
+        for name in sorted(parts, key=lambda name: (name in numbers, name)):
+            os.replace(parts[name], folder / name)
 
 
 def rounded(value: float, digits: int) -> float:

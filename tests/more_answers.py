@@ -217,8 +217,10 @@ def attention_flattened(q, k, v, mask=None):
 
 def attention_by_torch(q, k, v, mask=None):
     _, weights = right.scaled_dot_product_attention(q, k, v, mask)
-    output = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-    return output if mask is None else output.masked_fill(~mask.expand(weights.shape).any(-1, True), 0.0), weights
+    if mask is None:
+        return F.scaled_dot_product_attention(q, k, v), weights
+    nowhere = ~mask.expand(weights.shape).any(-1, keepdim=True)  # such a row is NaN in torch before 2.5
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask | nowhere).masked_fill(nowhere, 0.0), weights
 
 
 def attention_log_space(q, k, v, mask=None):

@@ -228,9 +228,19 @@ def test_a_run_that_is_another_experiment_has_no_study(with_study, cells):
 def test_a_study_run_draws_nothing(script, monkeypatch):
     monkeypatch.setenv("LAB_NO_FIGURES", "1")
     lab = script()
+    lab.record("answer", 42)
     lab.figure(plt.figure(), "09_a")
     lab.finish()
     assert os.listdir(lab.options.out) == ["09_results.json"] and not plt.get_fignums()
+
+
+def test_a_run_without_findings_leaves_the_files_of_the_run_before(script):
+    for found in (True, False):
+        lab = script()
+        if found:
+            lab.record("answer", 42)
+        lab.finish()
+    assert json.loads((lab.options.out / "09_results.json").read_text())["results"]["answer"]["value"] == 42
 
 
 # --- the four ways to run -------------------------------------------------------------------------------------------

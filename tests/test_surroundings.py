@@ -14,8 +14,9 @@ import matplotlib.pyplot as plt
 import pytest
 import torch
 
-from common import ending, plotting
+from common import ending, plotting, results
 from common.lab import Lab
+from common.locking import locked
 from common.results import write_together
 from common.study import Study
 from conftest import ROOT, WARNINGS_AS_ERRORS, on_a_terminal
@@ -277,7 +278,7 @@ def test_a_stop_waits_until_the_files_stand(monkeypatch):
 FILES = {"09_a.png": b"new a", "09_b.png": b"new b", "09_results.json": b"new numbers"}
 
 
-@pytest.mark.parametrize("writes", range(7))  # three files are written, the old numbers removed, three files moved
+@pytest.mark.parametrize("writes", range(8))  # three files are written, the folder locked, three files moved
 def test_wherever_a_run_breaks_off_numbers_stand_beside_their_own_figures(tmp_path, monkeypatch, writes):
     write_together(tmp_path, dict.fromkeys(FILES, b"old"))
     left = writes
@@ -302,7 +303,48 @@ def test_wherever_a_run_breaks_off_numbers_stand_beside_their_own_figures(tmp_pa
     if "09_results.json" in found:
         assert found in (FILES, dict.fromkeys(FILES, b"old"))
     else:
-        assert 3 <= writes < 6
+        assert 4 <= writes < 7
+
+
+MEET = """
+import time
+for name in ("09_a.txt", "09_b.txt"):
+    lab.write(name, str(lab.options.seed).encode())
+me, other = (lab.options.out / f"{seed} is here" for seed in (lab.options.seed, 3 - lab.options.seed))
+me.touch()
+while not other.exists():
+    time.sleep(0.001)
+"""
+ROUNDS = """
+import os, runpy, sys, time
+seed, replace = sys.argv[-1], os.replace
+hesitates = {("1", "09_a.txt"): 0.2, ("2", "09_b.txt"): 0.4}  # so that each would have the last word on one of the files
+os.replace = lambda part, path: (time.sleep(hesitates.get((seed, path.name), 0)), replace(part, path))
+for i in range(3):
+    sys.argv = ["09_tiny.py", "--out", f"round {i}", "--dpi", "30", "--seed", seed]
+    runpy.run_path("09_tiny.py", run_name="__main__")
+"""
+
+
+def test_of_two_runs_that_end_in_the_same_moment_all_files_of_one_stay(tmp_path):
+    make(tmp_path, MEET)
+    commands = [[sys.executable, "-c", ROUNDS, seed] for seed in "12"]
+    runs = [subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL) for command in commands]
+    assert [run.wait(100) for run in runs] == [0, 0]
+    for folder in (tmp_path / f"round {i}" for i in range(3)):
+        files = contents(folder)
+        seed = b"%d" % json.loads(files["09_results.json"])["seed"]
+        assert files["09_a.txt"] == files["09_b.txt"] == seed
+        assert not [name for name in files if name.startswith(".")]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="another process would have to hold the lock there")
+def test_who_waits_in_vain_for_another_run_says_so_and_changes_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "_PATIENCE", 0.1)
+    write_together(tmp_path, dict.fromkeys(FILES, b"old"))
+    with locked(tmp_path / results._LOCK), pytest.raises(OSError, match=f"process {os.getpid()} is writing there"):
+        write_together(tmp_path, FILES)
+    assert contents(tmp_path) == dict.fromkeys(FILES, b"old")
 
 
 def test_a_script_writes_nothing_before_its_end(tmp_path, monkeypatch):

@@ -36,7 +36,8 @@ from common.command_line import (
     output_folder,
     whole_number,
 )
-from common.processes import BusyError, Outcome, Task, folder_to_itself, publish, side_by_side
+from common.locking import BusyError
+from common.processes import Outcome, Task, folder_to_itself, publish, side_by_side
 from common.progress import WIDTH
 from common.results import kind, moved, read_results, write_whole
 from common.study import Study, collect
@@ -358,8 +359,9 @@ def main(argv: list[str]) -> int:
         return run(numbers, jobs, lab_flags(options), out)
     except SyntaxError as error:
         parser.error(f"argument --study: {Path(error.filename).name}, line {error.lineno}: {error.msg}")
-    except BusyError as holder:
-        parser.error(f"another run ({holder}) is writing to {console_path(out)}; wait for it, or take another folder (--out)")
+    except BusyError as error:
+        busy = f"another run ({error.holder}) is writing to {console_path(out)}"
+        parser.error(f"{busy}; wait for it, or take another folder (--out)")
 
 
 def lab_flags(options) -> list[str]:
