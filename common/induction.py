@@ -34,6 +34,19 @@ def repeating(n: int, periods: tuple[int, int], generator: torch.Generator) -> D
     return tokens[:, :-1], tokens[:, 1:].masked_fill(steps[:-1] < period, NO_TARGET)
 
 
+def there_and_back(n: int, period: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """n rounds of `period` tokens, each read forwards and then backwards: a b c d c b a, (n, 2 period - 1).
+
+    And two answers at each position of the way back, NO_TARGET before it, both of the same shape: what followed the
+    present token the last time, and the token that was not seen for longest. Where a round repeats they are the same.
+    """
+    there = torch.rand(n, N_TOKENS, generator=generator).argsort(dim=1)[:, :period]
+    back = there.flip(1)
+    before = torch.full_like(there, NO_TARGET)
+    oldest = torch.cat([before, there[:, :1].expand(n, period - 2), there[:, -1:]], dim=1)
+    return torch.cat([there, back[:, 1:]], dim=1), torch.cat([before, back[:, :-1]], dim=1), oldest
+
+
 def token_loss(logits: Tensor, targets: Tensor) -> Tensor:
     """Cross-entropy of logits (n, T, N_TOKENS) where the next token is known."""
     return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=NO_TARGET)

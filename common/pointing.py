@@ -92,8 +92,12 @@ def guessing(task: str) -> float:
 
 
 def most_frequent(tokens: Tensor, offset: int) -> float:
-    """How often the most frequent of the tokens so far is the one `offset` back."""
-    counts = F.one_hot(tokens, VOCABULARY).cumsum(dim=1)[:, offset:]  # (n, T - offset, VOCABULARY)
+    """How often the most frequent of the earlier tokens is the one `offset` back: as much as one can do without order.
+
+    The present token itself is known not to be the answer, so it is not counted.
+    """
+    present = F.one_hot(tokens, VOCABULARY)
+    counts = (present.cumsum(dim=1) - present)[:, offset:]  # (n, T - offset, VOCABULARY)
     return (counts.argmax(dim=-1) == tokens[:, :-offset]).double().mean().item()
 
 

@@ -194,12 +194,12 @@ def is_held_out(sentence: Sentence) -> bool:
     return zlib.crc32(str(sentence).encode()) % 5 == 0
 
 
-def sentences(n: int, seed: int, *, held_out: bool) -> list[Sentence]:
-    """n random sentences, all held out or none."""
+def sentences(n: int, seed: int, *, held_out: bool | None) -> list[Sentence]:
+    """n random sentences, all held out or none, or with None from the whole language."""
     rng, found = random.Random(seed), []
     while len(found) < n:
         sentence = random_sentence(rng)
-        if is_held_out(sentence) == held_out:
+        if held_out is None or is_held_out(sentence) == held_out:
             found.append(sentence)
     return found
 

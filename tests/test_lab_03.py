@@ -292,8 +292,8 @@ def test_another_turn_is_tried_and_taken_back():
 
 
 def test_counting_needs_no_positions():
-    tokens = torch.tensor([[2, 1, 1, 2, 3, 3, 3]])  # most frequent so far, from position 2 on: 1, 1, 1, 1, 3
-    assert most_frequent(tokens, 2) == pytest.approx(3 / 5)  # two steps back: 2, 1, 1, 2, 3
+    tokens = torch.tensor([[2, 2, 1, 3, 3, 3]])  # most frequent before positions 2 to 5: 2, 2, 2, 2 (3 stood there once)
+    assert most_frequent(tokens, 2) == pytest.approx(2 / 4)  # two steps back: 2, 2, 1, 3
 
 
 def test_distances_without_training_keep_their_first_number():

@@ -412,7 +412,7 @@ if lab:
         for e, right in at_first.items()
     )
     lab.say(
-        "Right after training{note}: {listed}. The most frequent token so far: {baseline.most_frequent:.2f}.",
+        "Right after training{note}: {listed}. The most frequent of the earlier tokens: {baseline.most_frequent:.2f}.",
         note=f" (median of {lab.study.n} starts)" if lab.study else "",
         listed=listed,
     )

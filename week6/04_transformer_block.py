@@ -432,8 +432,8 @@ if lab.section("6. The block writes"):
     gpt = TinyGPT()
     inputs, targets = (x.split(32) for x in next_words(lesson))  # 32 sentences a step; (32, T) each
 
+    # of naming the next word at every place of every sentence
     def loss_at(step: int) -> Tensor:
-        """Of naming the next word at every place of every sentence."""
         return F.cross_entropy(gpt(inputs[step]).flatten(0, 1), targets[step].flatten(), ignore_index=NO_TARGET)
 
     losses = train(gpt, loss_at, len(inputs), lr=1e-2, label="training the writer")
@@ -468,7 +468,8 @@ if lab:
 # %% [markdown]
 # Is that a sentence of the language? `is_grammatical` of `common/toy_language.py` knows the rules, the model does not. And is
 # it a new one, or one that it has learned by heart? A fifth of the language was held out of all training: a model that has
-# learned the language, and not a list, writes nearly as many of those. And how many of the sentences are *different* from each
+# learned the language, and not a list, writes nearly as many of those. What is to be expected is told by sentences that the
+# grammar itself draws. And how many of the sentences are *different* from each
 # other (a sentence written twice counts once)?
 
 # %%
@@ -481,11 +482,12 @@ if lab:
         judged[t] = judge(written, known)
         for name in ("grammatical", "different"):
             lab.record(f"generation.{name}.{t:g}", judged[t][name])
-    lab.record("generation", {name: judged[1.0][name] for name in ("new", "held_out")})
+    fresh = judge([s.words for s in sentences(20 if lab.fast else 2000, lab.seed("fresh"), held_out=None)], known)
+    lab.record("generation", {name: judged[1.0][name] for name in ("new", "held_out")} | {"new_in_grammar": fresh["new"]})
     lab.say(
-        "Are they sentences of the language? At temperature 0.5 {generation.grammatical.0.5:.3f} are, at 1 "
-        "{generation.grammatical.1:.3f}, at 2 {generation.grammatical.2:.3f}. Of those at 1, {generation.new:.2f} never "
-        "occurred in training, and {generation.held_out:.2f} belong to the fifth that was held out."
+        "In the grammar are, at temperature 0.5, {generation.grammatical.0.5:.3f} of the sentences, at 1 "
+        "{generation.grammatical.1:.3f}, at 2 {generation.grammatical.2:.3f}. Of those at 1, {generation.new:.2f} were not in "
+        "the training (of the grammar's own {generation.new_in_grammar:.2f}), {generation.held_out:.2f} are of the held-out fifth."
     )
 
 # %% [markdown]

@@ -61,7 +61,7 @@ from torch import Tensor, nn
 from common.attention import MultiHeadAttention
 from common.experiments import Data, batches_of, error_on, errors_of, fit, fit_all, mse, rank_correlation
 from common.forecasters import Recurrent, Transformer, looks
-from common.induction import LENGTH, LONGER, PERIODS, Attentions, TokenGRU, accuracy, repeating, token_loss
+from common.induction import LENGTH, LONGER, PERIODS, Attentions, TokenGRU, accuracy, repeating, there_and_back, token_loss
 from common.plotting import number
 from common.probing import errors_by_way, hidden_error, looks_by_frequency, replace, row_sum_error, silenced_factors
 from common.sines import FREQUENCIES, baselines, curve_fit, sines
@@ -380,14 +380,21 @@ if lab:
         "{induction.silenced:.2f}, with the previous token hidden from it in {induction.hidden.1:.2f}, with the one before "
         "that in {induction.hidden.2:.2f}."
     )
-    if lab.study:
-        lab.say(
-            "Median of {induction.gru@n} random starts: one layer {induction.1.accuracy@median:.2f}, two layers "
-            "{induction.2.accuracy@median:.2f} and at longer periods {induction.unseen@median:.2f}; GRU "
-            "{induction.gru@median:.2f} and {induction.gru_unseen@median:.2f}."
-        )
     fig = figures.draw_recall(recalled, fixed_place, induction | broken, second[0, 0], seen[0][0], PERIOD, lab.study)
     lab.figure(fig, "05_recall")
+
+# %% [markdown]
+# There is a second way to do this task: name the token that has not been seen for longest. Where rounds repeat, both ways have
+# the same answer. Where a round comes back in reverse, as in `d a f b f a d`, they have not. Which way has each network found?
+
+# %%
+if lab:
+    tokens, *answers = there_and_back(n_test, 7, lab.generator("there and back"))
+    ways = {name: [accuracy(run.model, (tokens, answer)) for answer in answers] for name, run in content.items()}
+    named = {name: dict(zip(("followed", "oldest"), shares, strict=True)) for name, shares in ways.items()}
+    lab.record("induction.reversed", named)
+    rows = [[LABELS[name], *shares] for name, shares in ways.items()]
+    lab.table(["a round, and back", "names what followed", "what was not seen for longest"], rows)
 
 # %% [markdown]
 # ## 4. Four classic mistakes
