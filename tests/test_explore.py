@@ -11,6 +11,7 @@ import torch
 
 from browser import FLAGS, Browser, find_browser
 from common.toy_language import (
+    BEINGS,
     COPULA,
     DETERMINERS,
     IDS,
@@ -22,10 +23,21 @@ from common.toy_language import (
     VOCABULARY,
     MaskedWordModel,
     encode,
+    sentences,
     train_masked_words,
 )
 from conftest import ROOT, run_script
-from week6.explore.page import PRESETS, SCRIPTS, WORD_GROUPS, compute, explore_page, read, record_cases, rounded
+from week6.explore.page import (
+    PRESETS,
+    SCRIPTS,
+    WORD_GROUPS,
+    compute,
+    explore_page,
+    measure_heads,
+    read,
+    record_cases,
+    rounded,
+)
 
 OUTPUTS = ROOT / "week6" / "outputs"
 needs_browser = pytest.mark.skipif(find_browser() is None, reason="there is no Chromium or Chrome here that can be driven")
@@ -124,6 +136,8 @@ def test_each_preset_hides_a_word_that_takes_its_skill():
     }
     assert {skill for *_, skill in PRESETS} == set(SKILLS)
     assert [preset for preset in PRESETS if preset[0].split()[preset[1]] not in words[preset[2]]] == []
+    verbs = {text.split()[at] for text, at, skill in PRESETS if skill == "agreement"}
+    assert set(COPULA) <= verbs  # subjects of both numbers, to be compared
 
 
 def test_the_list_of_words_has_each_word_once():
@@ -179,6 +193,20 @@ def test_the_recorded_numbers_are_those_of_the_model():
     torch.testing.assert_close(*by_order)  # without positions a bag of words
     silent = compute(model, tokens[0], silenced_heads=(0, 1, 2, 3))[0]
     assert not torch.allclose(silent, ours[0])
+
+
+def test_wrong_verbs_are_counted_by_the_number_of_the_subject():
+    """A model that always prefers the plural form is wrong for every singular subject, and for no other."""
+    model = some_model()
+    plurals = [IDS[plural] for _, plural, *_ in (COPULA, *VERBS)]
+    model.to_scores.bias.data[plurals] += 1e4
+    test = sentences(80, 3, held_out=True)
+    found = measure_heads(model, test)
+    assert found["by_number"] == [[1.0] * 4, [0.0] * 4]
+    test = [sentence for sentence in test if "agreement" in sentence.gaps]
+    singular = sum(sentence.words[sentence.at["subject"]] in {one for one, _ in BEINGS} for sentence in test) / len(test)
+    assert 0 < singular < 1 and found["wrong"] == pytest.approx([singular] * 4, abs=1e-6)
+    assert found["accuracy"] == pytest.approx(1 - singular, abs=1e-6)
 
 
 # --- the page in a browser ---
@@ -351,7 +379,7 @@ def test_typing_completes_and_corrects(page, browser):
     browser.click("[data-back]")
     assert browser.run("[typed.value, by_id('problem').textContent]") == ["the milk is cute", ""]
     browser.run("by_id('typed').value = 'the ' + 'very '.repeat(16); read_typed()")
-    assert "2 to 16 words; this has 17" in browser.text("#problem")
+    assert "2 to 16 words; this has 17" in browser.text("#problem") and "more than 16 words" in effect(browser)
 
 
 @needs_browser
@@ -360,7 +388,11 @@ def test_typing_leaves_a_word_hidden(page, browser):
     gap = "[state.hidden, state.words[state.hidden]]"
     browser.run("by_id('typed').focus(); by_id('typed').select()")
     browser.press(*"the dogs near the cat are")
-    assert browser.run(gap) == [5, "are"]  # the last word, all along
+    assert browser.run(gap) == [5, "are"]
+    browser.run("type('the dogs near the cat are old')")
+    assert browser.run(gap) == [5, "are"]  # a verb that shows its number, not the last word
+    browser.run("type('the dogs which we saw')")
+    assert browser.run(gap) == [4, "saw"]  # there is none
     browser.click("[data-word='1']")
     browser.run("type('the dogs near the cat are old')")
     assert browser.run(gap) == [1, "dogs"]  # one's own gap stays
@@ -369,7 +401,7 @@ def test_typing_leaves_a_word_hidden(page, browser):
     browser.click("[data-word='2']")
     assert browser.run("state.hidden") is None
     browser.run("type('the small dogs near the cat are cute')")
-    assert browser.run(gap) == [7, "cute"]
+    assert browser.run(gap) == [6, "are"]
 
 
 @needs_browser
@@ -466,54 +498,173 @@ def test_a_link_that_makes_no_sense_is_as_good_as_none(link, page, browser):
     assert found | {"hidden": GAP} == first and browser.text("#bars") is not None
 
 
+def answer(browser, task: int) -> str:
+    return browser.text(f"[data-task='{task}'] .answer")
+
+
+def open_tasks(browser) -> None:
+    browser.run("document.querySelectorAll('#tasks details').forEach((part) => { part.open = true; })")
+
+
+def predict(browser, sentence: str, hidden: int, expected: str) -> None:
+    """Choose a gap with positions on, say what they change, and switch them off."""
+    browser.run(f"update({{ positions: true }}); show_sentence('{sentence}', {hidden})")
+    browser.click(f"[data-expect='{expected}']")
+    browser.click("#positions")
+
+
 @needs_browser
 def test_the_tasks_can_be_done(page, browser):
     browser.open(page)
     named = browser.run("head_numbers().filter((h) => judge_head(h).named)")
-    browser.run("document.querySelectorAll('.task').forEach((task) => { task.open = true; })")
+    open_tasks(browser)
     for claim in ["none", *range(4)]:
         browser.click(f"[data-claim='{claim}']")
         right = claim in named or (claim == "none" and not named)
-        said = browser.text("[data-task='1'] .answer")
+        said = answer(browser, 1)
         assert browser.run("document.querySelector('[data-task=\"1\"]').classList.contains('is-done')") == right
         assert browser.run("document.querySelectorAll('.answer tbody tr').length") == (4 if right else 0)
         assert right or all(f"ead {head}" not in said for head in range(4) if head != claim)  # tells of no other head
         if claim != "none":
             looks, needed = browser.run(f"(({{ looks, needed }}) => [looks, needed])(judge_head({claim}))")
             assert [line[0] for line in said.split("\n")[:3:2]] == ["✓" if test else "✗" for test in (looks, needed)]
-    assert "○ no longer first" in browser.text("[data-task='3'] .answer")
-    browser.run("show_sentence('the cat near the dogs is very cute', 5)")
-    assert "It holds" in browser.text("[data-task='2'] .answer")
-    browser.run("show_sentence('the cat near the dogs are very cute', 5)")  # here the model is right
-    assert "not correct" in browser.text("[data-task='2'] .answer")
-    browser.run("show_sentence('near the dogs the cat is', 5)")  # as while one types
-    assert "not finished" in browser.text("[data-task='2'] .answer") and browser.run("progress.fooled") is None
-    browser.run("document.querySelectorAll('details').forEach((hint) => { hint.open = true; })")
     browser.click("[data-example='2']")
-    assert "Fooled" in browser.text("[data-task='2'] .answer")
+    assert "Fooled" in answer(browser, 2)
     browser.click("[data-example='3']")
-    assert browser.run("JSON.stringify(changes_of(state))") == browser.run(
-        "JSON.stringify({ ...AS_TRAINED, positions: false })"
-    )
-    browser.run("show_sentence('the cat near the dogs is very cute', 5)")  # the same words as in the example: one is luck
-    assert "○ still first" in browser.text("[data-task='3'] .answer")
-    browser.run("show_sentence('the girl is very old', 2)")
-    answer = browser.text("[data-task='3'] .answer")
-    assert "✓ no longer first" in answer and "✓ still first" in answer
+    browser.click("[data-expect='falls']")
+    browser.click("#positions")
+    assert "✓ no longer first" in answer(browser, 3) and "○ still first" in answer(browser, 3)
+    predict(browser, "the girl is very old", 2, "stays")
+    assert "✓ still first" in answer(browser, 3)
     browser.click(f"[data-claim='{named[0] if named else 'none'}']")
     assert browser.run("document.querySelectorAll('.is-done').length") == 3
 
 
 @needs_browser
-def test_a_word_that_is_right_by_luck_does_not_count(page, browser):
-    """Without positions the model cannot tell a sentence from its mirror, so that at most one of them can be right."""
+def test_a_subject_head_is_told_by_the_number_of_the_subject(page, browser):
+    """Which of the two numbers a model falls back on is luck, so the counts that the page shows are put in here."""
     browser.open(page)
-    mirrors = {  # sentence and gap: the sentence in which the same words ask for another
+    open_tasks(browser)
+    heads = {"attention": [0.5, 0.1, 0.1, 0.1], "wrong": [0.5, 0.1, 0, 0], "accuracy": 0.96, "even": 0.1, "n": 100}
+    browser.run(f"COURSE.heads = {json.dumps(heads | {'by_number': [[0.07, 0, 0, 0], [0.93, 0.2, 0, 0]]})}")
+    browser.click("[data-claim='0']")
+    assert "with a singular subject 7 get the wrong number without it, of 100 with a plural subject 93" in answer(browser, 1)
+    assert "50 of 100 verbs get the wrong number without it" in answer(browser, 1) and "all heads (4)" in answer(browser, 1)
+    browser.click("[data-claim='1']")
+    assert "plural" not in answer(browser, 1) and "It is not needed enough: 10 of 100" in answer(browser, 1)
+    browser.run("COURSE.heads.accuracy = 0.65")  # it was wrong before
+    assert browser.run("judge_head(0).needed") is False
+
+
+JUDGED = {  # sentence and gap: what the page says about it as a trap for the model
+    ("the cat near the dogs is the", 5): "no sentence ends in “the”",
+    ("the cat near the dogs sits in", 5): "no sentence ends in “in”",
+    ("near the dogs the cat sleeps", 5): "something follows every verb",
+    ("the girls saw the dog which is cute", 6): "takes “girls” for the subject of “is”",
+    ("the cat near the dogs are very cute", 5): "takes “cat” for the subject of “are”",
+    ("these cat near the dogs is very cute", 5): "takes “these” to belong to “cat”",
+    ("the cat eats this cheese near the dogs", 2): "Not fooled yet",
+    ("we are happy", 1): "only an animal, a girl or a boy",
+    ("the cat sat on the mat", 2): "Hide a verb in the present",
+}
+
+
+@needs_browser
+def test_a_trap_is_judged_by_what_the_page_can_judge(page, browser):
+    browser.open(page)
+    open_tasks(browser)
+    sure = "(p) => ({ now: { ...real.now, probabilities: p }, trained: { ...real.trained, probabilities: p } })"
+    browser.run(
+        f"real = ask(state); model = {sure}; guesses = (given) => {{ const p = Array(IDS.size).fill(0);"
+        "for (const [word, x] of Object.entries(given)) p[IDS.get(word)] = x; "
+        "judge_with = (sentence, hidden) => judge_fooled({ ...first_state(), words: sentence.split(' '), hidden },"
+        "model(p).trained); }"
+    )
+    right = {"is": 0.4, "eats": 0.4}
+    browser.run(f"guesses({json.dumps(right)})")
+    said = {
+        case: browser.run(f"((f) => say(f.key, f.values))(judge_with({json.dumps(case[0])}, {case[1]}))") for case in JUDGED
+    }
+    assert {case: text for case, text in said.items() if JUDGED[case] not in text} == {}
+    trap = "the cat which the dogs near the mice chased is very cute"
+    guessed = {  # what the model guesses: the verdict
+        "{ are: 0.5, is: 0.4 }": "task_2_done",
+        "{ are: 0.4, is: 0.5 }": "task_2_holds",
+        "{ are: 0.11, is: 0.01, chair: 0.4 }": "task_2_done",  # not the first guess, but expected
+        "{ are: 0.004, is: 0.001, chair: 0.4 }": "task_2_neither",
+        "{ are: 0.001, is: 0.004, chair: 0.4 }": "task_2_neither",
+        "{ are: 0.05, is: 0.04, chair: 0.03 }": "task_2_done",  # the first guess
+    }
+    assert {case: browser.run(f"guesses({case}); judge_with('{trap}', 9).key") for case in guessed} == guessed
+    browser.run("guesses({ are: 0.001, chair: 0.4 })")
+    said = browser.run(f"((f) => say(f.key, f.values))(judge_with('{trap}', 9))")
+    assert "expects neither form here (its first guess is “chair”, 0.40)" in said
+
+
+@needs_browser
+def test_after_a_success_the_next_sentence_is_judged_too(page, browser):
+    browser.open(page)
+    open_tasks(browser)
+    browser.click("[data-example='2']")
+    fooled = answer(browser, 2)
+    assert fooled.startswith("✓ Fooled") and "\n" not in fooled
+    browser.run("show_sentence('the cat sat on the mat', 3)")
+    assert answer(browser, 2).split("\n")[0] == fooled and "Hide a verb in the present" in answer(browser, 2)
+
+
+@needs_browser
+def test_a_gap_counts_only_if_it_was_predicted(page, browser):
+    browser.open(page)
+    open_tasks(browser)
+    allowed = "[...document.querySelectorAll('[data-expect]')].map((button) => !button.disabled)"
+    browser.run("show_sentence('the girl is very old', 2)")
+    assert "Predict: will “is” still be" in answer(browser, 3) and browser.run(allowed) == [True, True]
+    browser.click("#positions")  # and now its answer is seen
+    assert "not predicted yet" in answer(browser, 3) and browser.run(allowed) == [False, False]
+    assert browser.run("progress.stays") is None
+    browser.click("#positions")
+    browser.click("[data-expect='falls']")
+    pressed = "[...document.querySelectorAll('[data-expect][aria-pressed=true]')].map((button) => button.dataset.expect)"
+    assert browser.run(pressed) == ["falls"] and "Now switch positions off" in answer(browser, 3)
+    browser.click("#positions")
+    assert "✓ still first" in answer(browser, 3) and "You expected otherwise" in answer(browser, 3)
+    assert "no second animal, girl or boy" in answer(browser, 3)
+    browser.run("show_sentence('the girl is very small', 2)")  # another gap, not predicted
+    assert browser.run(pressed) == [] and "not predicted yet" in answer(browser, 3)
+    predict(browser, "the girl is very small", 2, "stays")
+    assert "the girl ▢ very small" in answer(browser, 3) and "As you expected" in answer(browser, 3)
+    browser.click("[data-silence='1']")
+    assert "leave all switches but positions as trained" in answer(browser, 3)
+
+
+@needs_browser
+def test_a_coin_flip_is_no_loss(page, browser):
+    browser.open(page)
+    browser.run(
+        "show_sentence('the cat near the dogs is very cute', 5); progress.expected = { about: gap_name(state), stays: true }"
+    )
+    judged = (
+        "((before, after) => { const guess = (is) => { const p = Array(IDS.size).fill(0); p[IDS.get('is')] = is;"
+        "p[IDS.get('are')] = 0.5; return { probabilities: p }; };"
+        "return judge_order({ ...state, positions: false }, { trained: guess(before), now: guess(after) }).key; })"
+    )
+    assert browser.run(f"{judged}(0.51, 0.47)") == "task_3_close"
+    assert browser.run(f"{judged}(0.9, 0.44)") == "task_3_falls"
+
+
+@needs_browser
+def test_a_word_that_is_right_by_luck_does_not_count(page, browser):
+    """Without positions the model cannot tell a sentence from its mirror, so that at most one of them can be right; where
+    this or these tells them apart, both can."""
+    browser.open(page)
+    mirrors = {  # sentence and gap: the sentence in which the nouns have changed places, and another word is right
         ("the cat near the dogs is cute", 5): "the dogs near the cat are cute",
         ("the mice which the dog chased eat the cheese", 6): "the dog which the mice chased eats the cheese",
         ("near the dogs the cat is old", 5): "near the cat the dogs are old",
         ("these birds near the girl sat", 0): "this girl near the birds sat",
-        ("this cat near the dogs is cute", 5): None,  # "this" tells which noun is the subject
+        ("these birds near the girl sit on the mat", 0): "this girl near the birds sits on the mat",
+        ("this bird which the girls saw drinks the milk", 6): "these girls which the bird saw drink the milk",
+        ("the cat near the girl is cute", 1): "the girl near the cat is cute",
         ("the cat near the girl is cute", 5): None,
         ("the cat near the dogs is cute", 6): None,
         ("the girl is very old", 2): None,
@@ -525,15 +676,78 @@ def test_a_word_that_is_right_by_luck_does_not_count(page, browser):
         for case in mirrors
     }
     assert found == mirrors
-    sure = "{ trained: { probabilities: p }, now: { probabilities: p } }"  # a model that guesses "is" in any case
-    browser.run("show_sentence('the cat near the dogs is cute', 5); update({ positions: false })")
-    judged = browser.run(
-        f"(() => {{ const p = Array(IDS.size).fill(0); p[IDS.get('is')] = 1; ask = () => ({sure}); observe(state, ask());"
-        "draw_tasks(ask()); return judge_order(state, ask()).key; })()"
+    open_tasks(browser)
+    sentence = "this cat near the dogs is cute"
+    browser.run(  # a model that knows the verb, and one that guesses "is" in any case
+        f"show_sentence('{sentence}', 5); progress.expected = {{ about: gap_name(state), stays: true }};"
+        "guess = (word) => { const p = Array(IDS.size).fill(0); p[IDS.get(word)] = 1;"
+        "return { ...answer.now, probabilities: p }; };"
+        "judge_with = (of) => { ask = (state) => ({ now: guess(of(state)), trained: guess(of(state)) });"
+        "observe({ ...state, positions: false }, ask(state)); state.positions = false; draw_tasks(ask(state)); }"
     )
-    assert judged == "task_3_luck" and browser.run("progress.stays") is None
-    browser.run("document.querySelector('[data-task=\"3\"]').open = true")
-    assert "the dogs near the cat ▢ cute" in browser.text("[data-task='3'] .answer")
+    browser.run("judge_with(() => 'is')")
+    assert browser.run("progress.stays") is None
+    assert "in “these dogs near the cat ▢ cute”" in answer(browser, 3) and "“are” is right" in answer(browser, 3)
+    browser.run("judge_with((state) => state.words[state.hidden])")
+    assert "also right in “these dogs near the cat ▢ cute”, with “are”" in answer(browser, 3)
+    assert " or there " not in answer(browser, 3)
+
+
+@needs_browser
+def test_the_line_at_the_foot_names_the_word_that_is_first_now(page, browser):
+    browser.open(page)
+    assert "first now" not in effect(browser)  # it is the right one
+    browser.run("show_sentence('the cat sat on the mat', 2)")
+    word, p = browser.run("(({ word, p }) => [word, p])(first_guess(answer.now))")
+    assert word != "sat" and effect(browser).endswith(f"first now: “{word}” {p}")
+    assert p == browser.run("document.querySelector('#bars .value').textContent")
+
+
+@needs_browser
+def test_the_gap_in_the_maps_is_explained(page, browser):
+    browser.open(page)
+    assert browser.text("#gap-help").startswith("<is> is the gap")
+    browser.click(f"[data-word='{GAP}']")
+    assert browser.text("#gap-help") == ""
+
+
+@needs_browser
+@pytest.mark.parametrize("width", [390, 1400])
+def test_the_focus_is_never_hidden(width, page, browser, tmp_path):
+    browser.screenshot(tmp_path / "page.png", width, 900)
+    browser.open(page)
+    open_tasks(browser)
+    browser.run("update({ positions: false, causal: true, factor: 16, silenced_heads: [0, 1, 2] })")  # the foot grows
+    hidden, seen = [], set()
+    for _ in range(60):
+        browser.press("Tab")
+        top, bottom, foot, name = browser.run(
+            "(() => { const node = document.activeElement; const box = node.getBoundingClientRect();"
+            "return [box.top, box.bottom, by_id('effect').getBoundingClientRect().top, node.outerHTML.slice(0, 80)]; })()"
+        )
+        seen.add(name)
+        if (bottom > foot or top < 0) and not name.startswith("<body"):  # behind the last stop comes the browser itself
+            hidden.append(name)
+    assert hidden == [] and len(seen) > 25
+
+
+@needs_browser
+def test_the_keyboard_leads_to_the_tasks_and_back(page, browser, tmp_path):
+    browser.screenshot(tmp_path / "page.png", 1400, 900)
+    browser.open(page)
+    top = "document.activeElement.getBoundingClientRect().top"
+    assert browser.run("document.querySelector('.skip').getBoundingClientRect().bottom") < 0
+    browser.press("Tab")
+    assert browser.run("document.activeElement.textContent") == "To the tasks" and browser.run(top) > 0
+    browser.press("Enter")
+    assert browser.run("document.activeElement.textContent").startswith("1. Is there a subject head?")
+    assert "words=" in browser.run("link_of(state)") and browser.run("state.hidden") == GAP  # the state stays
+    up = "document.activeElement.matches('.up')"
+    while not browser.run(up):
+        browser.press("Tab")
+    assert browser.run("document.activeElement.getBoundingClientRect().width") > 50  # to be seen
+    browser.press("Enter")
+    assert browser.run("document.activeElement.id") == "typed"
 
 
 @needs_browser
@@ -542,11 +756,12 @@ def test_reset_clears_the_tasks_too(page, browser):
     browser.run("document.querySelectorAll('details').forEach((part) => { part.open = true; })")
     for example in (1, 2, 3):
         browser.click(f"[data-example='{example}']")
+    browser.click("[data-expect='stays']")
     browser.click("[data-claim='none']")
-    assert browser.run("progress.falls !== null && progress.claim === 'none'")
+    assert browser.run("progress.expected.stays && progress.fooled !== null && progress.claim === 'none'")
     browser.click("#reset")
     assert browser.run("JSON.stringify(progress)") == browser.run("JSON.stringify(NOTHING_FOUND)")
-    assert browser.run("document.querySelectorAll('.is-done, [data-claim][aria-pressed=true]').length") == 0
+    assert browser.run("document.querySelectorAll('.is-done, .claims [aria-pressed=true]').length") == 0
     assert "tasks" in effect(browser)
 
 

@@ -40,16 +40,17 @@ function read_typed() {
   draw_old();
 }
 
-let gap_follows = false; // whether typing has put the gap; it then stays at the last word
+let gap_follows = false; // whether typing has put the gap; each new word then puts it anew
 
-// Where the gap is in new words: at the same word if that is still there, else at the last.
+// Where the gap is in new words: at the same word if that is still there, else at the last present verb, else at the end.
 function gap_in(words) {
   const { hidden } = state;
   const from_end = words.length - (state.words.length - hidden); // its place if words were put in before it
   const stays = hidden !== null && !gap_follows;
   const kept = stays ? [hidden, from_end].find((i) => words[i] === state.words[hidden]) : undefined;
   gap_follows = kept === undefined;
-  return kept ?? words.length - 1;
+  const verb = words.findLastIndex(is_present_verb);
+  return kept ?? (verb < 0 ? words.length - 1 : verb);
 }
 
 // Whether the page still shows the sentence before, because what is typed is not one.
@@ -291,9 +292,13 @@ by_id("copy").addEventListener("click", async () => {
 });
 
 by_id("task-list").addEventListener("click", (event) => {
-  const { claim, example, to } = event.target.closest("button")?.dataset ?? {};
+  const { claim, expect, example } = event.target.closest("button")?.dataset ?? {};
   if (claim !== undefined) {
     progress.claim = claim === "none" ? "none" : Number(claim);
+    draw_tasks(answer);
+  }
+  if (expect !== undefined) {
+    progress.expected = { about: gap_name(state), stays: expect === "stays" };
     draw_tasks(answer);
   }
   if (example !== undefined) {
@@ -301,12 +306,21 @@ by_id("task-list").addEventListener("click", (event) => {
     update({});
     by_id("sentence").scrollIntoView({ block: "nearest" });
   }
-  if (to === "all-words") by_id("all-words").open = true;
-  if (to !== undefined) {
-    by_id(to).scrollIntoView();
-    by_id(to).querySelector("summary, input").focus({ preventScroll: true });
-  }
 });
+
+// Buttons that lead to another part of the page, and take the keyboard's focus there.
+document.addEventListener("click", (event) => {
+  const to = event.target.closest("[data-to]")?.dataset.to;
+  if (to === undefined) return;
+  if (to === "all-words") by_id("all-words").open = true;
+  by_id(to).scrollIntoView();
+  by_id(to).querySelector("summary, input").focus({ preventScroll: true });
+});
+
+// What gets the keyboard's focus must not hide behind the line at the foot, whose height goes with its text.
+new ResizeObserver(() => {
+  document.documentElement.style.scrollPaddingBottom = `${by_id("effect").offsetHeight + 12}px`;
+}).observe(by_id("effect"));
 
 // Beside everything where there is room, else right below the sentence and folded. The order for the Tab key follows.
 const wide = matchMedia("(min-width: 1150px)"); // as in style.css

@@ -45,7 +45,9 @@ HERE = Path(__file__).resolve().parent
 SCRIPTS = ("model.js", "check.js", "texts.js", "state.js", "view.js", "tasks.js", "page.js")
 PRESETS = (  # a sentence, the word hidden in it, and the skill that filling this gap takes; the page starts with the first
     ("the cat which we found yesterday is very cute", 6, "agreement"),
+    ("the cats which we found yesterday are very cute", 6, "agreement"),
     ("the cat near the dogs is very cute", 5, "agreement"),
+    ("the dogs near the cat are very cute", 5, "agreement"),
     ("the mice which the dog chased eat the cheese", 6, "agreement"),
     ("today the girl near the birds writes the letter", 6, "agreement"),
     ("this bird which the girls saw drinks the milk", 6, "agreement"),
@@ -147,16 +149,20 @@ def rounded_list(x: Tensor) -> list[float]:
 
 @torch.no_grad()
 def measure_heads(model: MaskedWordModel, test: list[Sentence]) -> dict:
-    """Of each head, over the sentences with a verb to hide: "attention" to the subject, and "drop", the share of verb
-    forms lost when it is silenced; also "n" of the sentences, their "accuracy" and what an "even" attention would be."""
+    """Of each head, over the sentences with a verb to hide: "attention" to the subject, and "wrong", the share of verbs
+    that get the wrong number when it is silenced, also "by_number" (with a singular subject, with a plural one); and "n" of
+    the sentences, the "accuracy" of the whole model and what an "even" attention would be."""
     test = [sentence for sentence in test if "agreement" in sentence.gaps]
     right, weights = fill_gaps(model, test, "agreement")  # (B,), (B, H, T)
     subjects = torch.tensor([sentence.at["subject"] for sentence in test])
     attention = weights[torch.arange(len(test)), :, subjects].mean(dim=0)  # (H,)
-    accuracy = right.double().mean().item()
-    without = [fill_gaps(silenced(model, head), test, "agreement")[0].double().mean().item() for head in range(len(attention))]
-    found = {"accuracy": accuracy, "even": sum(1 / len(sentence.words) for sentence in test) / len(test)}
-    found |= {"attention": attention.tolist(), "drop": [accuracy - share for share in without]}
+    without = [fill_gaps(silenced(model, head), test, "agreement")[0] for head in range(len(attention))]
+    wrong = 1 - torch.stack(without).double()  # (H, B)
+    plurals = {plural for _, plural in BEINGS}
+    plural = torch.tensor([sentence.words[sentence.at["subject"]] in plurals for sentence in test])  # (B,)
+    found = {"accuracy": right.double().mean().item(), "even": sum(1 / len(sentence.words) for sentence in test) / len(test)}
+    found |= {"attention": attention.tolist(), "wrong": wrong.mean(dim=1).tolist()}
+    found["by_number"] = [wrong[:, some].mean(dim=1).tolist() for some in (~plural, plural)]
     return {"n": len(test)} | json.loads(json.dumps(found), parse_float=lambda text: round(float(text), 6))
 
 

@@ -1,8 +1,9 @@
 // The three tasks: what counts as done is measured, in the page or, for the heads, by torch on unseen sentences.
 
-const NOTHING_FOUND = { claim: null, fooled: null, falls: null, stays: null };
+const NOTHING_FOUND = { claim: null, fooled: null, expected: null, falls: null, stays: null };
 const progress = { ...NOTHING_FOUND };
-const NEEDED = 0.2; // a head is needed if without it more than this share of the verbs goes wrong
+const NEEDED = 0.2; // a head is needed if without it this share of the verbs more than before gets the wrong number
+const EXPECTS = 0.1; // with this probability the model expects a word, even if it is not its first guess
 
 // --- the language, as far as the tasks need it ---
 
@@ -16,38 +17,53 @@ function subject_of(words) {
   return words.findIndex((word, i) => is_noun(word) && !behind_near(i));
 }
 
-// Whether each "this" and "these" has the number of the noun behind it.
-function determiners_agree(words) {
-  return words.every((word, i) => {
-    const number = COURSE.determiners.indexOf(word);
-    const noun = words.slice(i).find(is_noun);
-    return number < 0 || noun === undefined || number_of(noun, COURSE.beings) === number;
+const is_present_verb = (word) => number_of(word, COURSE.verbs) !== null;
+const NEVER_LAST = ["the", ...COURSE.determiners, "in", "on", "near", "which", "very"];
+
+// The noun that belongs to a "this" or "these" at i, with adjectives at most in between; undefined if there is none.
+function noun_behind(words, i) {
+  const word = words.slice(i + 1).find((word) => word !== "very" && !COURSE.word_groups.adjectives.includes(word));
+  return is_noun(word) ? word : undefined;
+}
+
+// The words, but each present verb with the number of the subject, and each "this" and "these" with that of its noun.
+function agreed(words) {
+  const subject = words[subject_of(words)];
+  return words.map((word, i) => {
+    const forms = [...COURSE.verbs, COURSE.determiners].find((pair) => pair.includes(word));
+    const noun = forms === COURSE.determiners ? noun_behind(words, i) : subject;
+    return forms === undefined || noun === undefined ? word : forms[number_of(noun, COURSE.beings)];
   });
 }
 
-// Whether besides each present verb has the number of the subject.
-function is_correct(words) {
-  const subject = number_of(words[subject_of(words)], COURSE.beings);
-  const verbs = words.map((word) => number_of(word, COURSE.verbs)).filter((number) => number !== null);
-  return determiners_agree(words) && verbs.every((number) => number === subject);
+// Why this page cannot judge a sentence, {key, values} of a text; null if it can. The sentence may well be English.
+function objection(words) {
+  const last = words.at(-1);
+  if (is_present_verb(last)) return { key: "verb_at_end" };
+  if (NEVER_LAST.includes(last)) return { key: "not_at_end", values: { word: last } };
+  const subject = words[subject_of(words)];
+  if (subject === undefined && words.some(is_present_verb)) return { key: "no_subject" };
+  const at = agreed(words).findIndex((word, i) => word !== words[i]);
+  if (at < 0) return null;
+  if (is_present_verb(words[at])) return { key: "verb_disagrees", values: { verb: words[at], subject } };
+  return { key: "determiner_disagrees", values: { word: words[at], noun: noun_behind(words, at) } };
 }
 
-// The sentence of the same words, but for the hidden one, in which the subject and a noun of the other number have changed
-// places, so that another word is right: the cat near the dogs ▢ old, the dogs near the cat ▢ old. Null if there is none.
+// The sentence in which the subject and another noun have changed places, and verbs and this/these with them, so that
+// another word is right: the cat near the dogs ▢ old, the dogs near the cat ▢ old. Null if the same word stays right.
 function mirror_of(state) {
-  const words = [...state.words];
-  const forms = [...COURSE.verbs, COURSE.determiners].find((pair) => pair.includes(words[state.hidden]));
+  const { words, hidden } = state;
   const subject = subject_of(words);
-  const number = number_of(words[subject], COURSE.beings);
-  const other = words.findIndex((word) => is_noun(word) && number_of(word, COURSE.beings) !== number);
-  if (forms === undefined || subject < 0 || other < 0) return null;
-  [words[subject], words[other]] = [words[other], words[subject]];
-  words[state.hidden] = forms.find((form) => form !== words[state.hidden]);
-  return is_correct(words) ? { ...state, words } : null;
+  const swapped = (other) => agreed(words.map((word, i) => words[i === subject ? other : i === other ? subject : i]));
+  const mirrors = nouns_beside(words, subject).map(swapped);
+  const mirror = mirrors.find((mirror) => mirror[hidden] !== words[hidden]);
+  return mirror === undefined ? null : { ...state, words: mirror };
 }
 
-// Whether nothing follows the hidden present verb: so it is while one types, and it is no sentence of the language.
-const is_unfinished = (state) => verb_forms(state) !== null && state.hidden === state.words.length - 1;
+// The places of all nouns but the subject.
+function nouns_beside(words, subject) {
+  return subject < 0 ? [] : words.map((_, i) => i).filter((i) => i !== subject && is_noun(words[i]));
+}
 
 // {right, wrong}: the form of the hidden verb, and the other; null if no present verb is hidden.
 function verb_forms({ words, hidden }) {
@@ -60,53 +76,68 @@ function verb_forms({ words, hidden }) {
 // Look at a state and what the model said about it, and keep what a task asks for.
 function observe(state, answer) {
   const fooled = judge_fooled(state, answer.trained);
-  if (fooled.key === "task_2_done") progress.fooled = fooled.values;
+  if (fooled.key === "task_2_done") progress.fooled = fooled;
   const order = judge_order(state, answer);
-  if (order.key === "task_3_falls") progress.falls = order.values;
-  if (order.key === "task_3_stays") progress.stays = order.values;
+  if (order.found) progress[order.found] = { ...order, expected: progress.expected.stays === (order.found === "stays") };
 }
 
 // Whether the right word is the most probable one.
 const is_best = ({ words, hidden }, { probabilities }) => index_of_largest(probabilities) === IDS.get(words[hidden]);
+const p_right = ({ words, hidden }, { probabilities }) => probabilities[IDS.get(words[hidden])];
+// Whether the right word is no longer first, and by more than a coin flip.
+const has_fallen = (state, trained, now) => !is_best(state, now) && p_right(state, now) < p_right(state, trained) / 2;
 const gapped = ({ words, hidden }) => words.map((word, i) => (i === hidden ? "▢" : word)).join(" ");
+const gap_name = (state) => `${gapped(state)}: ${state.words[state.hidden]}`;
 // Whether the model is as trained but for these changes.
 const has_changes = (state, changes) => JSON.stringify(changes_of(state)) === JSON.stringify({ ...AS_TRAINED, ...changes });
 
-// Task 2: the sentence that says how it stands.
+// Task 2: how it stands, {key, values} of a text. A form that the model does not expect anyway has fooled nobody.
 function judge_fooled(state, trained) {
   const forms = state.hidden === null ? null : verb_forms(state);
   if (forms === null) return { key: "task_2_not_verb" };
   if (!has_changes(state, {})) return { key: "task_2_switches" };
-  if (is_unfinished(state)) return { key: "unfinished" };
-  const subject = state.words[subject_of(state.words)];
-  if (subject === undefined) return { key: "task_2_no_subject" };
-  if (!is_correct(state.words)) return { key: "task_2_wrong_sentence", values: { subject } };
-  const [p_right, p_wrong] = [forms.right, forms.wrong].map((form) => trained.probabilities[IDS.get(form)]);
-  const values = { ...forms, p_right: fixed(p_right), p_wrong: fixed(p_wrong), sentence: gapped(state) };
-  return { key: p_wrong > p_right ? "task_2_done" : "task_2_holds", values };
+  const problem = objection(state.words);
+  if (problem !== null) return problem;
+  const [right, wrong] = [forms.right, forms.wrong].map((form) => trained.probabilities[IDS.get(form)]);
+  const first = first_guess(trained);
+  const expects_one = Math.max(right, wrong) >= EXPECTS || [forms.right, forms.wrong].includes(first.word);
+  if (!expects_one) return { key: "task_2_neither", values: first };
+  const values = { ...forms, p_right: fixed(right), p_wrong: fixed(wrong), sentence: gapped(state) };
+  return { key: wrong > right ? "task_2_done" : "task_2_holds", values };
 }
 
-// Task 3: likewise. A word that is still first by luck does not count: without positions its mirror looks the same.
+// Task 3: likewise; "found" is "falls" or "stays" if the gap counts. It has to be predicted first, while its answer cannot
+// be seen. A word that is still first by luck does not count: its mirror has to be right, too.
 function judge_order(state, { now, trained }) {
-  if (!has_changes(state, { positions: false })) return { key: "task_3_switches" };
   if (state.hidden === null) return { key: "task_3_no_gap" };
-  if (is_unfinished(state)) return { key: "unfinished" };
+  if (!has_changes(state, { positions: state.positions })) return { key: "task_3_switches" };
+  const problem = objection(state.words);
+  if (problem !== null) return problem;
   const word = state.words[state.hidden];
-  const [before, after] = [trained, now].map(({ probabilities }) => fixed(probabilities[IDS.get(word)]));
+  const [before, after] = [trained, now].map((answer) => fixed(p_right(state, answer)));
   const values = { word, sentence: gapped(state), before, after };
   if (!is_best(state, trained)) return { key: "task_3_not_first", values };
-  if (!is_best(state, now)) return { key: "task_3_falls", values };
+  const is_predicted = progress.expected?.about === gap_name(state);
+  if (state.positions) return { key: is_predicted ? "task_3_switch_off" : "task_3_predict", values };
+  if (!is_predicted) return { key: "task_3_too_late", values };
+  if (has_fallen(state, trained, now)) return { key: "task_3_falls", values, found: "falls" };
+  if (!is_best(state, now)) return { key: "task_3_close", values };
   const mirror = mirror_of(state);
-  if (mirror === null || is_best(mirror, ask(mirror).now)) return { key: "task_3_stays", values };
-  return { key: "task_3_luck", values: { ...values, mirror: gapped(mirror), other: mirror.words[mirror.hidden] } };
+  if (mirror === null) {
+    const alone = nouns_beside(state.words, subject_of(state.words)).length === 0;
+    return { key: alone ? "task_3_stays_alone" : "task_3_stays_same", values, found: "stays" };
+  }
+  const there = ask(mirror).now;
+  const both = { ...values, mirror: gapped(mirror), other: mirror.words[mirror.hidden], guess: first_guess(there).word };
+  return is_best(mirror, there) ? { key: "task_3_stays", values: both, found: "stays" } : { key: "task_3_luck", values: both };
 }
 
 // Task 1: both tests of a head, by wrong verbs, which one can see on this page (Lab 2 takes log-odds). A single head has
 // none to be compared with.
 function judge_head(head) {
-  const { attention, drop, even } = COURSE.heads;
+  const { attention, wrong, accuracy, even } = COURSE.heads;
   const looks = index_of_largest(attention) === head && attention[head] >= 2 * even;
-  const needed = index_of_largest(drop) === head && drop[head] > NEEDED;
+  const needed = index_of_largest(wrong) === head && wrong[head] - (1 - accuracy) > NEEDED;
   return { looks, needed, named: looks && needed && COURSE.n_heads > 1 };
 }
 
@@ -120,7 +151,7 @@ function judge_claim(claim) {
   const { looks, needed } = judge_head(claim);
   const right = looks && needed;
   const tests = [looks ? "task_1_looks" : "task_1_looks_not", needed ? "task_1_hurts" : "task_1_hurts_not"];
-  return { keys: [...tests, right ? "task_1_right" : "task_1_wrong"], right };
+  return { keys: [...tests, ...(right ? ["task_1_by_number", "task_1_right"] : ["task_1_wrong"])], right };
 }
 
 // --- examples ---
@@ -143,8 +174,9 @@ const EXAMPLES = {
   3: {
     sentences: ["the dogs near the cat are very cute", "the cat near the dogs is very cute"],
     hidden: 5,
-    changes: { ...AS_TRAINED, positions: false },
-    works: (state, answer) => judge_order(state, answer).key === "task_3_falls",
+    changes: AS_TRAINED,
+    works: (state, { trained }) =>
+      is_best(state, trained) && has_fallen(state, trained, ask({ ...state, positions: false }).now),
   },
 };
 
@@ -188,7 +220,12 @@ function make_tasks() {
 // What a task has to work with, between its text and its answer.
 function tools(number, button) {
   if (number === 2) return [button("all_words", { "data-to": "all-words" })];
-  if (number === 3) return [];
+  if (number === 3) {
+    const expectation = (stays) => button(`task_3_expect_${stays}`, { "data-expect": stays });
+    const question = element("p", { id: "expectation", "data-text": "task_3_ask" });
+    const group = { class: "claims", role: "group", "aria-labelledby": "expectation" };
+    return [element("div", group, question, expectation("stays"), expectation("falls"))];
+  }
   const sentence = element("button", { type: "button", "data-example": 1, lang: "en" }, gapped(first_example));
   const claims = element("div", { class: "claims", role: "group", "aria-labelledby": "claim" });
   claims.append(element("p", { id: "claim", "data-text": "task_1_ask" }));
@@ -210,16 +247,25 @@ function draw_tasks({ now, trained }) {
   for (const button of document.querySelectorAll("[data-claim]")) {
     button.setAttribute("aria-pressed", button.dataset.claim === String(progress.claim));
   }
-  const fooled = done[2] ? { key: "task_2_done", values: progress.fooled } : judge_fooled(state, trained);
-  draw_task(2, [say(fooled.key, fooled.values)], done[2]);
+  const told = ({ key, values }) => say(key, values);
+  const fooled = judge_fooled(state, trained); // a success stands in "progress" already
+  const best = done[2] ? [`✓ ${told(progress.fooled)}`] : [];
+  draw_task(2, fooled.key === "task_2_done" ? best : [...best, told(fooled)], done[2]);
 
   const line = (name) => {
     const found = progress[name];
-    return `${found ? "✓" : "○"} ${say(`task_3_name_${name}`)}: ${found ? say(`task_3_${name}`, found) : say("open")}`;
+    const title = say(`task_3_name_${name}`);
+    if (found === null) return `○ ${title}: ${say("open")}`;
+    return `✓ ${title}: ${told(found)} ${say(found.expected ? "expected" : "not_expected")}`;
   };
   const order = judge_order(state, { now, trained });
-  const counts = order.key === "task_3_falls" || order.key === "task_3_stays"; // then it stands in its line
-  draw_task(3, [line("falls"), line("stays"), ...(done[3] || counts ? [] : [say(order.key, order.values)])], done[3]);
+  draw_task(3, [line("falls"), line("stays"), ...(order.found ? [] : [told(order)])], done[3]); // found: in its line
+  for (const button of document.querySelectorAll("[data-expect]")) {
+    button.disabled = !["task_3_predict", "task_3_switch_off"].includes(order.key);
+    const { about, stays } = progress.expected ?? {};
+    const pressed = about === gap_name(state) && stays === (button.dataset.expect === "stays");
+    button.setAttribute("aria-pressed", pressed);
+  }
 }
 
 // parts: paragraphs, as text, or elements
@@ -235,15 +281,16 @@ function draw_task(number, parts, done) {
 
 // What holds and what fails for the head that was chosen. The others are shown when the answer is right, not before.
 function claim_parts({ keys, right }) {
-  const { attention, drop, even, n } = COURSE.heads;
+  const { attention, wrong, by_number, accuracy, even, n } = COURSE.heads;
   const of_100 = (share) => String(Math.round(100 * share));
   const head = progress.claim;
-  const own = head === "none" ? {} : { weight: fixed(attention[head]), lost: of_100(drop[head]) };
-  const values = { head, n, even: fixed(even), twice: fixed(2 * even), needed: of_100(NEEDED), ...own };
+  const [singular, plural] = by_number.map((heads) => of_100(heads[head]));
+  const own = head === "none" ? {} : { weight: fixed(attention[head]), wrong: of_100(wrong[head]), singular, plural };
+  const values = { head, n, twice: fixed(2 * even), needed: of_100(NEEDED), whole: of_100(1 - accuracy), ...own };
   const lines = keys.map((key) => say(key, values));
   const how = say("task_1_measured", values);
   if (!right) return [...lines, how];
-  const rows = head_numbers().map((h) => [`${say("head")} ${h}`, fixed(attention[h]), of_100(drop[h])]);
-  const measured = table([say("head"), say("task_1_attention"), say("task_1_drop")], rows, head);
+  const rows = head_numbers().map((h) => [`${say("head")} ${h}`, fixed(attention[h]), of_100(wrong[h])]);
+  const measured = table([say("head"), say("task_1_attention"), say("task_1_without")], rows, head);
   return [...lines, measured, how];
 }

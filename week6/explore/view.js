@@ -130,14 +130,26 @@ function factor_text(times) {
 }
 
 // The line at the foot of the window: what the changes did to the hidden word.
-function draw_effect({ now, trained }) {
-  if (is_old()) return (by_id("effect").textContent = say("effect_old"));
-  if (state.hidden === null) return (by_id("effect").textContent = say("effect_no_gap"));
+function draw_effect(answer) {
+  by_id("effect").textContent = effect_text(answer);
+}
+
+function effect_text({ now, trained }) {
+  const most = COURSE.max_words;
+  if (is_old()) return say(split_words(typed.value).length > most ? "effect_long" : "effect_old", { most });
+  if (state.hidden === null) return say("effect_no_gap");
   const word = state.words[state.hidden];
   const [before, after] = [trained, now].map(({ probabilities }) => fixed(probabilities[IDS.get(word)]));
   const changes = list_of_changes().join(", ");
   const text = say(changes === "" ? "effect_none" : "effect", { word, before, after, changes });
-  return (by_id("effect").textContent = text);
+  const first = first_guess(now);
+  return first.word === word ? text : `${text} · ${say("effect_first", first)}`;
+}
+
+// {word, p}: the most probable word at the gap
+function first_guess({ probabilities }) {
+  const id = index_of_largest(probabilities);
+  return { word: COURSE.vocabulary[id], p: fixed(probabilities[id]) };
 }
 
 function list_of_changes() {
@@ -172,6 +184,7 @@ function make_heads() {
 
 function draw_heads({ now }) {
   by_id("stretched").checked = state.stretched;
+  by_id("gap-help").textContent = state.hidden === null ? "" : say("gap_help", { word: shown_word(state.hidden) });
   by_id("scale-end").textContent = state.stretched ? say("largest_of_head") : "1";
   for (const head of head_numbers()) {
     const card = by_id("cards").children[head];
