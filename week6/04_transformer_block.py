@@ -487,7 +487,7 @@ if lab:
     lab.say(
         "In the grammar are, at temperature 0.5, {generation.grammatical.0.5:.3f} of the sentences, at 1 "
         "{generation.grammatical.1:.3f}, at 2 {generation.grammatical.2:.3f}. Of those at 1, {generation.new:.2f} were not in "
-        "the training (of the grammar's own {generation.new_in_grammar:.2f}), {generation.held_out:.2f} are of the held-out fifth."
+        "the training (of the grammar's own {generation.new_in_grammar:.2f}), {generation.held_out:.2f} of the held-out fifth."
     )
 
 # %% [markdown]
