@@ -259,6 +259,10 @@ def test_the_later_records_are_what_the_models_do(names):
         "induction.gru_unseen": induction.accuracy(content["gru"].model, names["longer"]),
         "induction.hidden.1": induction.accuracy(partial(layers, first=previous), names["seen"]),
     }
+    tokens, *answers = induction.there_and_back(200, 7, names["lab"].generator("there and back"))
+    for name, run in content.items():
+        for rule, answer in zip(("followed", "oldest"), answers, strict=True):
+            expected[f"induction.reversed.{name}.{rule}"] = induction.accuracy(run.model, (tokens, answer))
     for name, run in names["recall_runs"].items():
         errors = [error_on(run.model, test) for test in names["wave_tests"]]
         expected[f"recall.period_25.{name}.mse"] = sum(errors) / 10
@@ -412,6 +416,16 @@ def test_attention_layers_see_no_future_and_a_mask_reaches_the_first_alone():
     assert not first[:, 0].diagonal(-1, dim1=1, dim2=2).any() and second[:, 0].diagonal(-1, dim1=1, dim2=2).all()
     _, (first, second) = model.look(tokens, torch.zeros(11, 11, dtype=torch.bool))
     assert not first.any() and second.any()
+
+
+def test_on_the_way_back_two_rules_give_different_answers():
+    tokens, followed, oldest = induction.there_and_back(3, 4, generator())
+    a, b, c, d = tokens[:, :4].T
+    assert all(len(set(row)) == 4 for row in tokens[:, :4].tolist())
+    assert torch.equal(tokens, torch.stack([a, b, c, d, c, b, a], dim=1))
+    assert torch.equal(followed[:, 4:], torch.stack([d, c, b], dim=1))  # c, b and a were followed by these before
+    assert torch.equal(oldest[:, 4:], torch.stack([a, a, d], dim=1))
+    assert (followed[:, :4] == induction.NO_TARGET).all() and (oldest[:, :4] == induction.NO_TARGET).all()
 
 
 def test_two_layers_recall_by_content_and_one_does_not():
@@ -622,6 +636,7 @@ REQUIRED = {
     *(f"sine.noise_{s}.limit" for s in ("0", "0.1")),
     *(f"recall.period_25.{m}.mse" for m in ("transformer", "rnn", "orthogonal", "gru")),
     *(f"induction.{key}" for key in ("1.accuracy", "2.accuracy", "unseen", "silenced", "gru")),
+    *(f"induction.reversed.{m}.{rule}" for m in lab5.content_networks for rule in ("followed", "oldest")),
     *(f"mistakes.{name}.mse" for name in ("correct", "no_positions", "no_scaling", "wrong_axis", "same_rate_64")),
     *(f"position.{kind}.{lag}" for kind in ("attention", "hiding") for lag in lab5.SHOWN),
     *(f"sensitivity.{m}.lr_{lr:g}" for m in ("rnn", "transformer") for lr in lab5.NUDGED_RATES),
@@ -650,6 +665,7 @@ def test_the_study_reaches_what_the_course_says():
     assert study.median("mistakes.no_positions.mse") > 10 * study.median("mistakes.correct.mse")
     assert study.median("induction.2.accuracy") > 0.9 > 0.6 > study.median("induction.1.accuracy")
     assert study.median("induction.silenced") < 0.5
+    assert study.median("induction.reversed.layers_2.followed") > 0.9 > 0.1 > study.median("induction.reversed.gru.followed")
 
 
 @pytest.mark.parametrize(
