@@ -184,7 +184,7 @@ if lab:
 if lab:
     runs, card, fitted = {}, {}, {}  # by noise
     for level, test in tests.items():
-        n_steps, size = (6, 64) if lab.fast else (1600, 128) if level else (800, 64)
+        n_steps, size = (6, 64) if lab.fast else (1200, 128) if level else (800, 64)
         batches = sine_batches(level, n_steps, size, lab.generator("training"))
         made, rates = (networks | two_layers, RATES["noisy"]) if level else (networks, RATES["quiet"])
         runs[level] = fit_all(made, batches, test, rates, seed)
@@ -404,8 +404,8 @@ if lab:
 # that can be wrong; both stand in the line of its weights. Lab 1 showed that scaling matters for large $d_k$; here a head has
 # 8 features. So we also give it 64 features for queries and keys, the size in BERT and GPT-2, with scaling and without.
 #
-# Each model has the learning rate that is best for it. The one without scaling and with 64 features is trained a second time,
-# at the rate of the correct model: does the mistake make a worse model, or one that bears a smaller rate only?
+# Each model has the learning rate that a search found for it. The one without scaling and with 64 features is trained twice,
+# also at the rate of the correct model: does the mistake make a worse model, or one that bears a smaller rate only?
 
 # %%
 
@@ -527,7 +527,7 @@ if options.search and lab.section("Search: learning rates"):
     trainings = [
         ("short", networks, sine_batches(0.1, 2 if few else 500, 64, g), test[0.1]),
         ("quiet", networks, sine_batches(0.0, 2 if few else 800, 64, g), test[0.0]),
-        ("noisy", networks | two_layers, sine_batches(0.1, 2 if few else 1600, 128, g), test[0.1]),
+        ("noisy", networks | two_layers, sine_batches(0.1, 2 if few else 1200, 128, g), test[0.1]),
         ("recall", recall_networks, [waves(64, g) for _ in range(2 if few else 200)], waves(n_test, g)),
         ("fixed place", recall_networks, [waves(64, g, 0) for _ in range(2 if few else 200)], waves(n_test, g, 0)),
         (

@@ -294,7 +294,7 @@ def draw_mistakes(errors: Values, n_steps: int, d_head: int, study: Study) -> Fi
         keys = [[f"mistakes.{name}.mse" for name in pair] for pair in pairs]
         small, large = (study.count(*pair, where=lambda wrong, right: wrong > right) for pair in keys)
         found = f"in {small} of {study.n} random starts with {d_head} features a head, in {large} with 64"
-        title = f"Each at its best learning rate: without scaling the model is worse {found}"
+        title = f"Each at a learning rate of its own: without scaling the model is worse {found}"
     else:
         small, large = (errors[wrong] / errors[right] for wrong, right in pairs)
         title = f"No scaling multiplies the error by {small:.2g} with {d_head} features a head, by {large:.2g} with 64"
