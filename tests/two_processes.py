@@ -25,7 +25,8 @@ def run_tests(session: pytest.Session) -> bool | None:
         return run_from_the_back(session, Path(SHARED))
     options = session.config.option
     debugged = options.usepdb or options.trace or options.capture == "no"
-    alone = debugged or options.collectonly or options.basetemp or os.cpu_count() == 1
+    shared = hasattr(session.config, "workerinput") or getattr(options, "numprocesses", None)  # by pytest-xdist
+    alone = debugged or shared or options.collectonly or options.basetemp or os.cpu_count() == 1
     if alone or session.testsfailed or len(session.items) < WORTH_IT:
         return None
     with tempfile.TemporaryDirectory() as folder:
