@@ -365,6 +365,7 @@ if lab:
     ways = {name: [accuracy(run.model, (tokens, answer)) for answer in answers] for name, run in content.items()}
     reverse = {name: dict(zip(("followed", "oldest"), share, strict=True)) for name, share in ways.items()}
     lab.record("induction.reversed", reverse)
+    induction |= {f"reversed.{name}.followed": followed for name, (followed, _) in ways.items()}  # for the figure
     rows = [[LABELS[name], *share, *ways[name]] for name, share in shares.items()]
     columns = [f"periods {low} to {high}" for low, high in (PERIODS, LONGER)]
     lab.table([f"share right, {n_steps} steps", *columns, "back: followed", "back: longest ago"], rows)

@@ -240,11 +240,13 @@ CONTENT = {
     "1.accuracy": "one layer",
     "2.accuracy": "two layers",
     "unseen": "two layers, longer periods",
+    "reversed.layers_2.followed": "two layers, a round back",
     "silenced": "two layers, first silenced",
     "hidden.1": "two layers,\nprevious token hidden",
     "hidden.2": "two layers,\ntoken two before hidden",
     "gru": "GRU",
     "gru_unseen": "GRU, longer periods",
+    "reversed.gru.followed": "GRU, a round back",
 }
 
 
@@ -262,7 +264,7 @@ def draw_recall(
     one, two = (study.median(f"induction.{n}.accuracy") if study else content[f"{n}.accuracy"] for n in (1, 2))
     title = f"Recall by content: two attention layers are right in {two:.2f} of all cases, one in {one:.2f}"
     title += median_of(study.n)
-    fig, (left, middle, right) = panels(title, (4, 4, 5), size=(18, 5.6))
+    fig, (left, middle, right) = panels(title, (4, 4, 5), size=(18, 6.2))
     errors = {name: found["mse"] for name, found in recalled.items()} | {"fixed": fixed_place}
     keys = {name: f"recall.period_{period}.{name}.mse" for name in recalled} | {"fixed": "recall.fixed_place.transformer.mse"}
     labels, styles = LABELS | {"fixed": "Transformer,\nplace fixed"}, STYLES | {"fixed": STYLES["transformer"]}
