@@ -271,7 +271,7 @@ def test_the_residual_figure_states_what_was_measured():
     singular = {"x + F(x)": torch.tensor([0.1, 0.5, 1.5, 2.0]), "F(x) alone": torch.tensor([0.0, 0.1, 1.0, 2.0])}
     fig = draw.residuals({"default": found, "xavier": found}, singular, lab4.DEPTHS, 24, NO_STUDY)
     title = " ".join(fig.get_suptitle().split())
-    assert "24 blocks leave 2e-31 of the gradient; with one of the two at least 0.007" in title
+    assert "24 blocks leave 2e-31 of the gradient without norm and residuals, with one of the two at least 0.007" in title
     assert "0.50 of the directions shrink" in fig.axes[2].get_title(loc="left")
     assert [text.get_text() for text in fig.axes[2].texts] == ["left of 0.50\nthey shrink"]
     notes = [text.get_text() for text in fig.axes[0].texts]

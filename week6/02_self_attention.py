@@ -520,9 +520,10 @@ if lab.section("4. A softmax has to look somewhere"):
     lab.figure(draw_sink(marked[0], values[0], shown, errors, starts), "02_attention_sink")
 
 # %% [markdown]
-# Large language models do the same. Their first token gets much of the weight of many heads, whatever it is: heads rest there
+# In large language models many heads put much weight on the first token, whatever it is; it is thought that they rest there
 # when they have nothing to say (Xiao et al. 2023, "attention sinks"). A bright first column in a picture of weights is no
-# sign that the first word matters. (Were the values around 0, an even spread would come near 0 and need no such place.)
+# sign that what the first word says matters. (Were the values around 0, an even spread would come near 0 and need no such
+# place.)
 
 # %%
 lab.finish()

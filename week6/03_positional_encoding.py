@@ -362,8 +362,8 @@ if lab.section("4. Which encodings can point k back?"):
 #
 # The model (`common/pointing.py`) is one layer of causal attention, as in a language model and in ALiBi's paper, with a
 # LayerNorm before and after (Lab 4: it takes each token's mean away and brings it to one scale). All encodings get the same
-# first weights, data and learning rate (twice that rate or twice the steps change no verdict). Two variants and a second task
-# join for sections 5 and 6.
+# first weights, data and learning rate (in a trial, twice that rate or twice the steps changed no verdict). Two variants and
+# a second task join for sections 5 and 6.
 
 # %%
 trial = Trial(
@@ -455,7 +455,7 @@ if lab.section("5. Do they work on longer sequences?"):
 #
 # **A window brings the relative ways back.** With more keys the far ones take weight together, and RoPE meets angles that it
 # never met. (The window takes both away at once, so it does not tell which of the two did the harm.) The relative bias owes
-# its reach to the clip: where every distance has a number of its own, those beyond training are never trained.
+# much of its reach to the clip: where every distance has a number of its own, those beyond training are never trained.
 #
 # **ALiBi** never learned to point; what it can do shows at the second task.
 

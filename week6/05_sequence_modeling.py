@@ -4,7 +4,7 @@
 # You will see
 # 1. a noisy sine, 20 steps in and the next one out, beside baselines and the best that fitting the curve can reach;
 # 2. what the trained heads look at, and whether that is what the prediction needs;
-# 3. recall: of a value at a fixed distance, and by content, where two layers of attention do what one cannot;
+# 3. recall: of a value at a fixed distance, and by content, where two layers of attention do what one does not;
 # 4. classic mistakes, trained beside the right model;
 # 5. how many digits of all this hold on another machine.
 
@@ -205,8 +205,9 @@ if lab:
 # $y(t+1) = 2 \cos(f)\, y(t) - y(t-1)$; with an unknown one, 20 values still come very close. With noise it falls back.
 #
 # How far from the limit is each? Most of the error is noise that nobody can predict. So we measure against the next value
-# *without* its noise, which no model gets to see: what is left is the model's own fault, its **excess**. (Less than the
-# limit's is possible: the fitted sine does not use how A, f and phi are drawn.)
+# *without* its noise, which no model gets to see: what is left is its **excess**. Part of that comes from the noise in the 20
+# values, as the limit's own excess shows. (Less than the limit's is possible: the fitted sine does not use how A, f and phi
+# are drawn.)
 
 # %%
 if lab:
@@ -340,11 +341,11 @@ if lab.section("3. Recall: at a fixed distance, and by content"):
 # `d a f b d a f b d a ...` What comes next? Find where the present token stood before, and name what followed it. How far
 # back that is nobody knows beforehand.
 #
-# One attention layer cannot: where the present token stood before is easy to find, but there stands that token, not the one
-# after it. With two, the first can note at each position which token came before, and the second looks for the position whose
-# note says "behind the present token". These two are the **induction circuit**. Below are attention layers of one head each and
-# nothing else, so that nobody else can do the work. They are tested on the periods of the training, and on longer ones that
-# never occurred in it.
+# One such attention layer does not manage it: it may find where the present token stood before, but there stands that token,
+# not the one after it. With two, the first can note at each position which token came before, and the second looks for the
+# position whose note says "behind the present token". These two are the **induction circuit**. Below are attention layers of
+# one head each and nothing else, so that nobody else can do the work. They are tested on the periods of the training, and on
+# longer ones that never occurred in it.
 #
 # Beware: there is a second way, to name the token that has not been seen for longest. Where rounds repeat, both give the same
 # answer. So there is a third test, rounds that come back in reverse, as in `d a f b f a d`: there they do not.
@@ -511,10 +512,10 @@ if lab.section("5. How many digits hold"):
     lab.figure(fig, "05_sensitivity")
 
 # %% [markdown]
-# With a calm rate the trace stays a trace in these steps, and the same digits come out everywhere. With a lively one it grows
-# by many powers of ten while the rate is high, as in weather: such a training is *chaotic*, and its loss is one draw from a
-# distribution. Which rate is calm depends on the network. Nothing is wrong with a draw, but its last digits mean nothing. So
-# this course judges draws by what many random starts give.
+# With a calm rate the trace stays a trace in these steps, and the same digits should come out everywhere. With a lively one
+# it grows by many powers of ten while the rate is high, as in weather: such a training is *chaotic*, and its loss is one draw
+# from a distribution. Which rate is calm depends on the network. Nothing is wrong with a draw, but its last digits mean
+# nothing. So this course judges draws by what many random starts give.
 
 # %% [markdown]
 # ## Search: the learning rates

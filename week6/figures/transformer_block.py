@@ -120,8 +120,8 @@ def residuals(
         left = {(norm, kind): study.median(f"gradient.{norm}.{kind}.depth_{at}") for norm, kind in left}
     lost = left.pop(("none", "plain"))
     title = (
-        f"Without norm and residuals {at} blocks leave {lost:.0e} of the gradient; with one of the two at least "
-        f"{min(left.values()):.1g}{median_of(study.n)}"
+        f"From torch's start {at} blocks leave {lost:.0e} of the gradient without norm and residuals, with one of the two "
+        f"at least {min(left.values()):.1g}{median_of(study.n)}"
     )
     fig, axes = panels(title, (5, 4, 4), size=(16, 6.4))
     drawn = {("default", *case): data for case, data in found["default"].items()}
