@@ -85,39 +85,43 @@ def git_status() -> list[str]:
     return [line for line in status.splitlines() if not line.endswith(("__pycache__/", ".pytest_cache/"))]
 
 
-def order_of(sections: dict[str, list]) -> list[str]:
-    """The last section first: whatever one needs of an earlier section is missing then, unless its prose says so."""
-    order = [""]
+@LABS
+def test_every_cell_shows_what_it_found_and_can_be_run_again(script, fast):
+    notebook = notebook_of(script)
+    cells = [copy_of(cell) for cell in notebook.cells if cell.cell_type == "code" for _ in range(2)]
+    sections = {number: len([c for c in part if c.cell_type == "code"]) for number, part in sections_of(notebook).items()}
+    run_cells(notebook, cells)
+    first, again = cells[0::2], cells[1::2]
+    assert "in cells nothing was written" in text_of(first[-1]).lower()
+    pictures = sum(len(pictures_of(cell)) for cell in first)
+    assert pictures == len(FIGURES[script.name[:2]])
+    for number, count in sections.items():
+        part, first = first[:count], first[count:]
+        repeated, again = again[:count], again[count:]
+        assert any(text_of(cell).strip() for cell in part), f"section {number} says nothing"
+        for one, two in zip(part, repeated, strict=True):
+            assert len(one.outputs) == len(two.outputs), one.source
+            if number != SHOWS_TIMES.get(script.name[:2]):
+                assert text_of(one) == text_of(two) and pictures_of(one) == pictures_of(two), one.source
+    assert all(output.get("name") != "stderr" for cell in cells for output in cell.outputs)
+
+
+@LABS
+def test_a_section_runs_without_those_before_it_unless_it_says_so(script, fast):
+    """Last section first, in one kernel: whatever one needs of an earlier section is missing then."""
+    notebook = notebook_of(script)
+    sections = sections_of(notebook)
+    start, *numbers = [number for number in sections if number != "end"]
+    order = [start]
 
     def add(number: str) -> None:
         for needed in builds_on(sections[number]):
             add(needed)
         order.extend([number] if number not in order else [])
 
-    for number in reversed(sections):
-        if number != "end":
-            add(number)
-    return [*order, "end"]
-
-
-@LABS
-def test_every_cell_shows_what_it_found_can_be_run_again_and_needs_no_earlier_section(script, fast):
-    notebook = notebook_of(script)
-    sections = {
-        number: [copy_of(cell) for cell in part if cell.cell_type == "code"] for number, part in sections_of(notebook).items()
-    }
-    again = {number: [copy_of(cell) for cell in part] for number, part in sections.items()}
-    both = [cell for n in order_of(sections_of(notebook)) for pair in zip(sections[n], again[n], strict=True) for cell in pair]
-    run_cells(notebook, both)
-    assert "in cells nothing was written" in text_of(sections["end"][-1]).lower()
-    assert sum(len(pictures_of(cell)) for part in sections.values() for cell in part) == len(FIGURES[script.name[:2]])
-    for number, part in sections.items():
-        assert any(text_of(cell).strip() for cell in part), f"section {number} says nothing"
-        for one, two in zip(part, again[number], strict=True):
-            assert len(one.outputs) == len(two.outputs), one.source
-            if number != SHOWS_TIMES.get(script.name[:2]):
-                assert text_of(one) == text_of(two) and pictures_of(one) == pictures_of(two), one.source
-    assert all(output.get("name") != "stderr" for cell in both for output in cell.outputs)
+    for number in reversed(numbers):
+        add(number)
+    run_cells(notebook, [copy_of(cell) for number in order for cell in sections[number] if cell.cell_type == "code"])
 
 
 def test_a_mistake_in_lab_flags_names_itself(monkeypatch):

@@ -522,8 +522,8 @@ if lab.section("4. A softmax has to look somewhere"):
 # %% [markdown]
 # In large language models many heads put much weight on the first token, whatever it is; it is thought that they rest there
 # when they have nothing to say (Xiao et al. 2023, "attention sinks"). A bright first column in a picture of weights is no
-# sign that what the first word says matters. (Were the values around 0, an even spread would come nearer
-# to 0; by arithmetic half of the error would still be left.)
+# sign that what the first word says matters. (Were the values around 0, an even spread would come nearer to 0; by arithmetic
+# half of the error would still be left.)
 
 # %%
 lab.finish()

@@ -384,8 +384,9 @@ if lab:
         lab.record(f"on_asked.{encoding}", {length: test["on_asked"] for length, test in tests.items()})
 
 # %% [markdown]
-# **`none` does about as well as naming the most frequent token so far,** the present one included. That is better than a guess.
-# What can be known without positions in one layer? Which tokens came, and how often; not where they stood.
+# **`none` does about as well as can be done without order:** as well as naming the most frequent of the earlier tokens. That
+# is better than a guess. What can be known without positions in one layer? Which tokens came, and how often; not where they
+# stood.
 #
 # **`linear` does as well as `none`.** One number added to every feature changes only their mean, which a LayerNorm subtracts.
 # We take the encoding out of the trained model and see whether a logit moves.

@@ -469,8 +469,7 @@ if lab:
 # Is that a sentence of the language? `is_grammatical` of `common/toy_language.py` knows the rules, the model does not. And is
 # it a new one, or one that it has learned by heart? A fifth of the language was held out of all training: a model that has
 # learned the language, and not a list, writes nearly as many of those. What is to be expected is told by sentences that the
-# grammar itself draws. And how many of the sentences are *different* from each
-# other (a sentence written twice counts once)?
+# grammar itself draws. And how many of the sentences are *different* from each other (a sentence written twice counts once)?
 
 # %%
 TEMPERATURES = (0.25, 0.5, 1.0, 2.0)

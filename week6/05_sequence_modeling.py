@@ -114,11 +114,11 @@ length = DEFAULTS["lengths"] if "lengths" in several else options.lengths[0]
 noise = options.noise[-1]
 make_transformer = partial(Transformer, n_heads, positions=not options.no_positions)
 networks = {"rnn": Recurrent, "transformer": make_transformer}
-two_layers = {"rnn_2": partial(Recurrent, depth=2), "transformer_2": partial(make_transformer, depth=2)}
+deeper = networks | {"rnn_2": partial(Recurrent, depth=2), "transformer_2": partial(make_transformer, depth=2)}
 n_test = 200 if lab.fast else 2000  # series to test on
 
 if lab:
-    kept = {name: sum(p.numel() for p in make().parameters()) for name, make in (networks | two_layers).items()}
+    kept = {name: sum(p.numel() for p in make().parameters()) for name, make in deeper.items()}
     lab.record("parameters", kept | {"linear": length})
     if lab.verbose:
         lab.say("Parameters: " + ", ".join(f"{LABELS[name]} {n:,.0f}" for name, n in kept.items()) + ".")
@@ -186,7 +186,7 @@ if lab:
     for level, test in tests.items():
         n_steps, size = (6, 64) if lab.fast else (1200, 128) if level else (800, 64)
         batches = sine_batches(level, n_steps, size, lab.generator("training"))
-        made, rates = (networks | two_layers, RATES["noisy"]) if level else (networks, RATES["quiet"])
+        made, rates = (deeper, RATES["noisy"]) if level else (networks, RATES["quiet"])
         runs[level] = fit_all(made, batches, test, rates, seed)
         fitted[level] = curve_fit(test[0])
         data = tuple(torch.cat(pieces) for pieces in zip(*batches, strict=True))
@@ -361,12 +361,11 @@ if lab:
     shares = {name: [accuracy(run.model, seen), accuracy(run.model, longer)] for name, run in content.items()}
     (one, _), (two, unseen), (gru, gru_unseen) = shares.values()
     induction = {"1.accuracy": one, "2.accuracy": two, "unseen": unseen, "gru": gru, "gru_unseen": gru_unseen}
-    lab.record("induction", induction)
     tokens, *answers = there_and_back(n_test, 7, lab.generator("there and back"))  # what followed; not seen for longest
     ways = {name: [accuracy(run.model, (tokens, answer)) for answer in answers] for name, run in content.items()}
-    reverse = {name: dict(zip(("followed", "oldest"), share, strict=True)) for name, share in ways.items()}
-    lab.record("induction.reversed", reverse)
-    induction |= {f"reversed.{name}.followed": followed for name, (followed, _) in ways.items()}  # for the figure
+    for name, (followed, oldest) in ways.items():
+        induction |= {f"reversed.{name}.followed": followed, f"reversed.{name}.oldest": oldest}
+    lab.record("induction", induction)
     rows = [[LABELS[name], *share, *ways[name]] for name, share in shares.items()]
     columns = [f"periods {low} to {high}" for low, high in (PERIODS, LONGER)]
     lab.table([f"share right, {n_steps} steps", *columns, "back: followed", "back: longest ago"], rows)
@@ -529,7 +528,7 @@ if options.search and lab.section("Search: learning rates"):
     trainings = [
         ("short", networks, sine_batches(0.1, 2 if few else 500, 64, g), test[0.1]),
         ("quiet", networks, sine_batches(0.0, 2 if few else 800, 64, g), test[0.0]),
-        ("noisy", networks | two_layers, sine_batches(0.1, 2 if few else 1200, 128, g), test[0.1]),
+        ("noisy", deeper, sine_batches(0.1, 2 if few else 1200, 128, g), test[0.1]),
         ("recall", recall_networks, [waves(64, g) for _ in range(2 if few else 200)], waves(n_test, g)),
         ("fixed place", recall_networks, [waves(64, g, 0) for _ in range(2 if few else 200)], waves(n_test, g, 0)),
         (

@@ -122,6 +122,10 @@ def draw_samples(inputs: Tensor, clean: tuple[Tensor, Tensor], predictions: Mapp
     return fig
 
 
+def without(values: Values, *names: str) -> Values:
+    return {name: value for name, value in values.items() if name not in names}
+
+
 def draw_scores(card: Mapping[float, Values], noise: float, study: Study) -> Figure:
     """By noise: the error of each method; and, where there is noise, networks and limit enlarged."""
     pairs = [[f"sine.noise_{noise:g}.{kind}{layers}.mse" for kind in ("rnn", "transformer")] for layers in ("", "_2")]
@@ -132,12 +136,13 @@ def draw_scores(card: Mapping[float, Values], noise: float, study: Study) -> Fig
     else:
         title = f"Noise {noise:g}: the RNN is ahead of the Transformer in {one} of {study.n} random starts with one layer each"
         title += "" if two is None else f", in {two} with two layers each"
-    shown = [(f"noise {level:g}", level, errors) for level, errors in card.items() if level]
-    if 0 in card:
-        shown = [("noise 0 (the limit is 0)", 0, {n: e for n, e in card[0].items() if n != "limit"}), *shown]
+    shown = [
+        (f"noise {level:g}", level, errors) if level else ("noise 0 (the limit is 0)", 0, without(errors, "limit"))
+        for level, errors in card.items()
+    ]
     if noise:
-        networks = {name: error for name, error in card[noise].items() if name not in ("zero", "last", "linear")}
-        shown += [(f"noise {noise:g}: networks and limit, enlarged", noise, networks)]
+        networks = without(card[noise], "zero", "last", "linear")
+        shown.append((f"noise {noise:g}: networks and limit, enlarged", noise, networks))
     fig, axes = panels(title, (1,) * len(shown), size=(6 * len(shown), 4.6))
     for ax, (heading, level, errors) in zip(axes, shown, strict=True):
         keys = {name: f"sine.noise_{level:g}.{name}{'' if name == 'limit' else '.mse'}" for name in errors}
