@@ -42,6 +42,7 @@ def test_training_and_held_out_sentences_are_different_sentences():
     held_out = {str(s) for s in sentences(2000, 3, held_out=True)}
     assert not training & held_out
     assert all(is_held_out(s) for s in sentences(50, 4, held_out=True))
+    assert {is_held_out(s) for s in sentences(50, 5, held_out=None)} == {True, False}
 
 
 def test_a_fifth_is_held_out():
